@@ -1,0 +1,39 @@
+"""Sememe: the embedding workbench. The heavy rooms are imported when they are first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Index": "sememe.index.engine",
+    "Recipe": "sememe.recipe",
+    "Record": "sememe.contracts",
+    "SememeError": "sememe.errors",
+    "build": "sememe.index.engine",
+    "open": "sememe.index.engine",
+    "plan": "sememe.planner",
+    "read": "sememe.text",
+}
+__all__ = ["Index", "Recipe", "Record", "SememeError", "build", "open", "plan", "read"]  # noqa: RUF022
+
+if TYPE_CHECKING:
+    from sememe.contracts import Record
+    from sememe.errors import SememeError
+    from sememe.index.engine import Index, build, open
+    from sememe.planner import plan
+    from sememe.recipe import Recipe
+    from sememe.text import read
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'sememe' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
