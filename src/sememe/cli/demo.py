@@ -1,0 +1,50 @@
+"""``sememe demo``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sememe.cli import plan, search, shared
+
+EXAMPLE = "sememe demo"
+
+
+def arguments(verb: argparse.ArgumentParser) -> None:
+    """Arguments of the verb."""
+    verb.add_argument("-o", "--output", default="sememe-demo", help="folder for the plan, the report and the index")
+    plan.options(verb)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Plan on Python's own documentation, build the choice, answer a few questions."""
+    import sememe
+    from sememe import planner
+    from sememe.text import demo_questions, demo_records
+
+    tell = (lambda *lines: None) if given.quiet else shared.note
+    tell("reading the documentation that comes with Python: language topics and docstrings of the standard library")
+    records = list(demo_records())
+    found = planner.plan(records, tell=tell, **plan.keywords(given))
+    folder = Path(given.output)
+    document, page = found.save(folder)
+    report = sememe.build(records, folder / "index", found.recipe, overwrite=True, progress=True)
+    index = sememe.open(folder / "index")
+    questions = demo_questions()
+    answers = index.results(index.search(questions, 3))
+    if given.json:
+        shared.print_json(
+            {"plan": found.document, "build": report.as_json(), "answers": dict(zip(questions, answers, strict=True))}
+        )
+        return 0
+    plan.show(found)
+    for question, hits in zip(questions, answers, strict=True):
+        shared.say("", f"? {question}")
+        search.show(hits)
+    shared.say(
+        "",
+        f'index   {folder / "index"}   (try: sememe search {folder / "index"} "your question")',
+        f"plan    {document}",
+        f"report  {page}   (open it in a browser)",
+    )
+    return 0

@@ -1,0 +1,139 @@
+"""Points of the frontier, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sememe.errors import BudgetError
+from sememe.measure.stats import Estimate
+from sememe.planner.loss import Comparison
+
+Prefer = Literal["small", "fast", "quality"]
+
+
+@dataclass
+class Limits:
+    """What the user will not exceed: bytes of the whole index, bytes a passage, milliseconds at p95."""
+
+    budget_bytes: float | None = None
+    bytes_per_vector: float | None = None
+    latency_ms: float | None = None
+
+    def broken_by(self, point: Point) -> list[str]:
+        """The limits that ``point`` exceeds, in words that say by how much."""
+        checks = (
+            ("total bytes", point.total_bytes, self.budget_bytes),
+            ("bytes per vector", point.bytes_per_vector, self.bytes_per_vector),
+            ("ms at p95", point.latency_ms["p95"], self.latency_ms),
+        )
+        return [f"{value:,.6g} {what} > {limit:,.6g}" for what, value, limit in checks if limit and value > limit]
+
+
+@dataclass
+class Point:
+    """One measured recipe. ``total_bytes`` is for the whole collection: codes, side data, ids, graph, rescoring."""
+
+    recipe: str
+    bytes_per_vector: float
+    total_bytes: float
+    quality: Estimate
+    latency_ms: dict[str, float]
+    build_seconds: float
+    ledger: dict[str, float] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    reported: Estimate | None = None
+    verdict: str = "undecided"
+    reason: str = ""
+    exact: bool = False
+    passages: int = 0
+
+    def as_json(self, metric: str, reference: float) -> dict[str, Any]:
+        """The POINT shape of plan.json."""
+        shown: dict[str, Any] = {
+            "recipe": self.recipe,
+            "bytes_per_vector": self.bytes_per_vector,
+            "total_bytes": int(self.total_bytes),
+            "ledger": self.ledger,
+            "quality": {"metric": metric, **self.quality.as_json()},
+            "latency_ms": self.latency_ms,
+            "build_seconds": self.build_seconds,
+            "passages": self.passages,
+            "status": "dropped" if self.verdict == "dropped" else "measured",
+            "verdict": self.verdict,
+        }
+        if self.comparison is not None:
+            shown["versus_reference"] = self.comparison.as_json(reference)
+        if self.reported is not None:
+            shown["reported"] = {"metric": metric, **self.reported.as_json()}
+        if self.reason:
+            shown["reason"] = self.reason
+        return shown
+
+
+def judge(point: Point, margin: float) -> str:
+    """``passes``, ``fails`` or ``undecided``: is the loss at most ``margin`` at 95 % confidence?"""
+    versus = point.comparison
+    if versus is None:
+        return "undecided"
+    if versus.low >= -margin:
+        return "passes"
+    return "fails" if versus.high < -margin else "undecided"
+
+
+def frontier(points: Sequence[Point]) -> list[Point]:
+    """Points that no other beats in both bytes and quality, smallest first.
+
+    Of two with equal bytes the better stays; of two with equal quality the smaller stays.
+    """
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.total_bytes, -p.quality.value)):
+        if not best or point.quality.value > best[-1].quality.value:
+            best.append(point)
+    return best
+
+
+def choose(points: Sequence[Point], limits: Limits, prefer: Prefer) -> tuple[Point, bool]:
+    """The preferred point within the limits, and whether it is within tolerance too.
+
+    Where no point within the limits is within tolerance, the one with the best pessimistic quality is returned.
+
+    Raises
+    ------
+    BudgetError
+        No measured recipe is within the limits; says how near the nearest comes.
+    """
+    allowed = [p for p in points if not limits.broken_by(p)]
+    if not allowed:
+        nearest = min(points, key=lambda p: (len(limits.broken_by(p)), p.total_bytes))
+        raise BudgetError(
+            f"no measured recipe meets the limits; the nearest is {nearest.recipe!r} with "
+            + " and ".join(limits.broken_by(nearest)),
+            fix="raise the limit, or allow other encoders",
+        )
+    passing = [p for p in allowed if p.verdict in ("passes", "reference")]
+    if not passing:
+        return max(allowed, key=lambda p: p.comparison.low if p.comparison else p.quality.value), False
+    if prefer == "fast":
+        return min(passing, key=lambda p: (p.latency_ms["p95"], p.total_bytes)), True
+    if prefer == "quality":
+        return max(passing, key=lambda p: (p.comparison.difference if p.comparison else 0.0, -p.total_bytes)), True
+    smallest = min(p.total_bytes for p in passing)
+    # Within two per cent of the same bytes, take the better one.
+    close = [p for p in passing if p.total_bytes <= 1.02 * smallest]
+    return max(close, key=lambda p: p.comparison.low if p.comparison else 0.0), True
+
+
+def steps(points: Sequence[Point]) -> list[dict[str, Any]]:
+    """What each further byte bought along the frontier, from the largest recipe down."""
+    ordered = sorted(points, key=lambda p: -p.total_bytes)
+    return [
+        {
+            "from": larger.recipe,
+            "to": smaller.recipe,
+            "bytes_saved": int(larger.total_bytes - smaller.total_bytes),
+            "quality_cost": larger.quality.value - smaller.quality.value,
+        }
+        for larger, smaller in zip(ordered, ordered[1:], strict=False)
+    ]

@@ -1,0 +1,47 @@
+"""Bytes, memory and time at ten and a hundred times the size, from what was measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sememe.planner.choose import Point
+from sememe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from sememe.planner.bench import Benches
+    from sememe.planner.sweep import Sweep
+
+SIZES = ((1, "this corpus"), (10, "10x"), (100, "100x"))
+
+
+def extrapolate(point: Point, sweep: Sweep, makers: Benches) -> list[dict[str, Any]]:
+    """One row a size. Codes, ids, graph and rescoring grow with the collection, learned side data does not.
+
+    A flat scan takes time in proportion to its codes; a graph in proportion to the logarithm of their number. Encoding
+    the query takes the same at every size.
+    """
+    import math
+
+    recipe = Recipe.parse(point.recipe)
+    bench = sweep.bench_of(recipe)
+    rows = []
+    for factor, label in SIZES:
+        ledger = makers.size_at(
+            recipe, bench, int(point.bytes_per_vector), int(point.ledger.get("side", 0)), sweep.scale * factor
+        )
+        growth = float(factor)
+        if recipe.index.name == "hnsw":
+            growth = math.log(max(point.passages * factor, 2)) / math.log(max(point.passages, 2))
+        scan = max(point.latency_ms["p50"] - bench.encode_ms, 0.0)
+        rows.append(
+            {
+                "label": label,
+                "passages": point.passages * factor,
+                "total_bytes": int(ledger["total"]),
+                "ram_bytes": int(ledger["ram"]),
+                "disk_bytes": int(ledger["disk"]),
+                "latency_ms": bench.encode_ms + scan * growth,
+                "build_seconds": point.build_seconds * factor,
+            }
+        )
+    return rows

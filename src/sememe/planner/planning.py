@@ -1,0 +1,354 @@
+"""``plan``: read, sample, ask, sweep, choose, report."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sememe.contracts import Record
+from sememe.errors import InputError
+from sememe.measure.stats import required_queries
+from sememe.planner import questions as ask_by
+from sememe.planner.bench import Benches, Collections
+from sememe.planner.choose import Limits, Point, Prefer, choose, frontier, steps
+from sememe.planner.context import lexical_points
+from sememe.planner.corpus import Corpus, load
+from sememe.planner.extrapolate import extrapolate
+from sememe.planner.result import Plan, build_command
+from sememe.planner.samples import side_by_side
+from sememe.planner.space import chunkers_for, recipes, with_graph
+from sememe.planner.sweep import Bench, Sweep
+from sememe.recipe import Recipe
+
+STAND_INS = 900  # known-item queries drawn from the text
+AGREEMENT = 500  # sentences whose rankings are compared
+GRAPH_FROM = 5_000  # passages from which a graph is worth a look
+
+
+@dataclass
+class Judgement:
+    """By what the recipes are judged, and in which words that is said."""
+
+    kind: ask_by.JudgementKind
+    explanation: str
+    questions: ask_by.Questions
+    agreement: ask_by.Questions
+    searched: list[Record] | None  # the collection with the leak removed; None where it is the real one
+    split: ask_by.Split
+
+
+def plan(
+    source: Any,
+    *,
+    queries: dict[str, str] | str | None = None,
+    qrels: dict[str, dict[str, int]] | str | None = None,
+    encoders: Sequence[str] = ("static",),
+    chunkers: Sequence[str] | None = None,
+    tolerance: float = 0.02,
+    prefer: Prefer = "small",
+    budget: float | None = None,
+    bytes_per_vector: float | None = None,
+    latency: float | None = None,
+    sample: int = 20_000,
+    seconds: float = 150.0,
+    seed: int = 0,
+    cache: Any = None,
+    tell: Callable[[str], None] | None = None,
+    **reading: Any,
+) -> Plan:
+    """Measure recipes on a collection and choose the smallest that is not worse.
+
+    Parameters
+    ----------
+    source : str, path or iterable of Record
+        A folder, a file, a BEIR folder (its queries and judgements are used), or records.
+    queries, qrels : path or dict, optional
+        Queries by id, and for each query the gain of relevant documents by id.
+    encoders, chunkers : sequence of str
+        What the recipes may use. Chunkers default to whole documents, and to cuts as well where documents are long.
+    tolerance : float
+        Largest acceptable loss of the metric, relative to the reference, at 95 % confidence.
+    prefer : {"small", "fast", "quality"}
+        What to optimise among recipes within tolerance.
+    budget, bytes_per_vector, latency : float, optional
+        Limits: bytes of the whole index, bytes a passage, milliseconds a query at p95.
+    sample : int
+        Records measured; larger collections are sampled, judged documents always kept.
+    seconds : float
+        When the sweep stops adding recipes.
+    seed : int
+        Equal seeds give equal plans.
+    cache : VectorCache, optional
+        Where vectors are kept; the default cache of the user.
+    tell : callable, optional
+        Called with lines of text as planning goes on.
+
+    Raises
+    ------
+    InputError
+        Nothing readable, or queries and judgements that do not fit the collection.
+    BudgetError
+        No recipe meets the limits.
+    """
+    started = time.monotonic()
+    tell = tell or (lambda line: None)
+    if not 0 <= tolerance < 1:
+        raise InputError(f"tolerance must be a share between 0 and 1, got {tolerance}", fix="write for example 0.02")
+    if not encoders:
+        raise InputError("no encoder is allowed", fix="name at least one, for example static")
+    name, records, queries, qrels, report = _resolve(source, queries, qrels, reading)
+    judged = {doc for gains in (qrels or {}).values() for doc, gain in gains.items() if gain > 0}
+    corpus = load(name, records, keep=judged, limit=sample, seed=seed)
+    if report is not None:
+        corpus.notices.extend(report().summary_lines())
+    judgement = _judgement(corpus, queries, qrels, seed)
+    for line in _opening(corpus, judgement):
+        tell(line)
+
+    collections = Collections(corpus, judgement.searched)
+    choices = tuple(chunkers or chunkers_for([len(r.content) for r in corpus.records]))
+    dense = [e for e in encoders if e != "bm25"]
+    makers = Benches(collections, judgement, cache=cache, seed=seed)
+    wanted = [(chunker, encoder) for encoder in dense for chunker in choices]
+    tell(makers.forecast(wanted, limit=seconds))
+    benches = [makers.make(chunker, encoder) for chunker, encoder in wanted]
+    sweep = Sweep(benches, tolerance, corpus.scale, seed, makers.size, deadline=started + seconds)
+    _measure_all(sweep)
+    context = lexical_points(sweep, makers, corpus) if judgement.kind != "agreement" else []
+
+    limits = Limits(budget, bytes_per_vector, latency)
+    chosen, within = choose(sweep.points, limits, prefer)
+    _measure_graphs(sweep, makers, chosen)
+    chosen, within = choose(sweep.points, limits, prefer)
+    best = frontier([p for p in sweep.points if p.verdict != "unmeasured"])
+    assert sweep.reference is not None
+    sweep.report([sweep.reference, chosen, *best])
+    document = _document(sweep, chosen, best, context, corpus, judgement, makers)
+    document |= {
+        "tolerance": tolerance,
+        "prefer": prefer,
+        "within_tolerance": within,
+        "limits": {"budget_bytes": budget, "bytes_per_vector": bytes_per_vector, "latency_ms": latency},
+        "seed": seed,
+        "seconds": round(time.monotonic() - started, 1),
+        "command": build_command(name, chosen.recipe),
+    }
+    document["decision"], document["warnings"] = _decision(sweep, chosen, within, limits, judgement, corpus, seed)
+    return Plan(document)
+
+
+def _resolve(
+    source: Any, queries: Any, qrels: Any, reading: dict[str, Any]
+) -> tuple[str, Iterable[Record], dict[str, str] | None, dict[str, dict[str, int]] | None, Callable[[], Any] | None]:
+    """Name, records, queries and judgements, read from wherever they are."""
+    from sememe.text import beir_layout, read, read_qrels, read_queries
+
+    if isinstance(source, (str, os.PathLike)):
+        name = os.fspath(source)
+        layout = beir_layout(name)
+        if layout is not None and queries is None and qrels is None:
+            _, queries, qrels = layout
+        reader = read(name, **reading)
+        records: Iterable[Record] = reader
+        report: Callable[[], Any] | None = lambda: reader.report  # noqa: E731
+    else:
+        name, records, report = "records", source, None
+    if isinstance(queries, (str, os.PathLike)):
+        queries = read_queries(queries)
+    if isinstance(qrels, (str, os.PathLike)):
+        qrels = read_qrels(qrels)
+    if qrels and not queries:
+        raise InputError("judgements without queries", fix="give --queries as well")
+    return name, records, queries, qrels, report
+
+
+def _judgement(
+    corpus: Corpus, queries: dict[str, str] | None, qrels: dict[str, dict[str, int]] | None, seed: int
+) -> Judgement:
+    """Labels where there are any, else stand-ins, else agreement alone."""
+    agreement = ask_by.agreement_queries(corpus.records, limit=AGREEMENT, seed=seed)
+    if queries and qrels:
+        questions = ask_by.judged(queries, qrels)
+        if not len(questions):
+            raise InputError(
+                "no query has a relevant document", where="qrels", fix="check that the ids of both files are the same"
+            )
+        known = {record.id for record in corpus.records}
+        if not any(doc in known for gains in questions.relevant for doc in gains):
+            raise InputError("no judged document is in the collection", where="qrels", fix="check the document ids")
+        rest = [name for name in queries if not qrels.get(name)]
+        _ask_also(agreement, {name: queries[name] for name in rest})
+        parts = ask_by.split(len(questions), seed=seed)
+        words = f"{len(questions)} queries with judgements"
+        return Judgement("labels", words, questions, agreement, None, parts)
+    if queries:
+        _ask_also(agreement, queries)
+    questions, searched = ask_by.known_items(corpus.records, limit=STAND_INS, seed=seed)
+    if len(questions) >= 30:
+        parts = ask_by.split(len(questions), seed=seed)
+        words = (
+            f"{len(questions)} stand-in queries drawn from the text (a title, name or first sentence must find its own "
+            "document, from which it was removed); no human judgement"
+        )
+        return Judgement("stand-in", words, questions, agreement, searched, parts)
+    if len(agreement) < 5:
+        raise InputError(
+            "the text is too short to draw queries from", where=corpus.source, fix="give --queries and --qrels"
+        )
+    words = f"agreement with the full-precision ranking on {len(agreement)} sentences of the text; no judgement at all"
+    empty = np.zeros(0, dtype=np.int64)
+    return Judgement("agreement", words, ask_by.Questions(), agreement, None, ask_by.Split(empty, empty))
+
+
+def _ask_also(agreement: ask_by.Questions, queries: dict[str, str]) -> None:
+    for name, text in queries.items():
+        if text.strip():
+            agreement.add(name, text)
+
+
+def _opening(corpus: Corpus, judgement: Judgement) -> list[str]:
+    size = f"{corpus.total_records:,} records, {corpus.total_characters / 1e6:,.1f} million characters"
+    if corpus.is_sample:
+        size += f"; {len(corpus.records):,} of them measured"
+    return [size, *corpus.notices, f"judged by {judgement.explanation}"]
+
+
+def _measure_all(sweep: Sweep) -> None:
+    """Full precision first, then every codec of every bench still worth it."""
+    from sememe import progress
+
+    exact = [recipes(b.chunker, b.encoder, b.real.passages.shape[1], passages=0)[0] for b in sweep.benches]
+    sweep.exact(exact)
+    todo: list[tuple[Recipe, Bench]] = []
+    for bench in sweep.benches:
+        if sweep.worth_sweeping(bench):
+            n, dim = bench.real.passages.shape
+            todo += [(r, bench) for r in recipes(bench.chunker, bench.encoder, dim, passages=n)[1:]]
+    # Reference view first: should time run out, the comparison that matters is complete.
+    todo.sort(key=lambda pair: pair[1] is not sweep.reference_bench)
+    with progress.task("measuring recipes", total=len(todo), unit="recipes") as step:
+        for recipe, bench in todo:
+            sweep.measure(recipe, bench)
+            step(1)
+
+
+def _measure_graphs(sweep: Sweep, makers: Benches, chosen: Point) -> None:
+    """Graph variants of the reference and the chosen recipe, where there is enough to search."""
+    assert sweep.reference is not None
+    for point in {p.recipe: p for p in (chosen, sweep.reference)}.values():
+        recipe = Recipe.parse(point.recipe)
+        bench = sweep.bench_of(recipe)
+        if len(bench.real.passages) >= GRAPH_FROM and not recipe.rerankers:
+            sweep.measure(with_graph(recipe), bench)
+
+
+def _document(
+    sweep: Sweep,
+    chosen: Point,
+    best: list[Point],
+    context: list[Point],
+    corpus: Corpus,
+    judgement: Judgement,
+    makers: Benches,
+) -> dict[str, Any]:
+    from sememe import __version__
+
+    assert sweep.reference is not None and sweep.reference_bench is not None
+    mean = sweep.reference.quality.value
+
+    def show(point: Point) -> dict[str, Any]:
+        return point.as_json(sweep.metric, mean)
+
+    return {
+        "sememe": {"version": __version__},
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "corpus": {
+            "source": corpus.source,
+            "records": corpus.total_records,
+            "measured_records": len(corpus.records),
+            "passages": sweep.reference.passages,
+            "characters": corpus.total_characters,
+            "notices": corpus.notices,
+        },
+        "judgement": {
+            "kind": judgement.kind,
+            "explanation": judgement.explanation,
+            "choose": len(judgement.split.choose),
+            "report": len(judgement.split.report),
+            "unlabelled": len(judgement.agreement),
+            "fit": len(sweep.reference_bench.real.passages),
+        },
+        "metric": sweep.metric,
+        "reference": show(sweep.reference),
+        "chosen": show(chosen),
+        "frontier": [show(p) for p in best],
+        "points": [show(p) for p in sweep.points],
+        "context": [show(p) for p in context],
+        "steps": steps(best),
+        "extrapolation": {
+            "reference": extrapolate(sweep.reference, sweep, makers),
+            "chosen": extrapolate(chosen, sweep, makers),
+        },
+        "samples": side_by_side(sweep, chosen, judgement.questions, corpus, makers),
+        "unmeasured": sweep.unmeasured,
+    }
+
+
+def _decision(
+    sweep: Sweep, chosen: Point, within: bool, limits: Limits, judgement: Judgement, corpus: Corpus, seed: int
+) -> tuple[str, list[str]]:
+    """The choice in plain words, and what the reader must know to trust it."""
+    assert sweep.reference is not None
+    reference, warnings = sweep.reference, []
+    smaller = reference.total_bytes / max(chosen.total_bytes, 1)
+    versus = chosen.comparison
+    text = f"{chosen.recipe} needs {chosen.bytes_per_vector:g} bytes a passage, {smaller:.1f} times less in all than "
+    text += f"{reference.recipe}."
+    if chosen is reference:
+        text = f"No smaller recipe is surely within {sweep.tolerance:.0%} of {reference.recipe}, so that is the choice."
+    elif versus is not None and np.isfinite(versus.low):
+        lost = -versus.difference / max(reference.quality.value, 1e-12)
+        bound = -versus.low / max(reference.quality.value, 1e-12)
+        text += f" Its {sweep.metric} is {'lower' if lost > 0 else 'higher'} by {abs(lost):.1%}"
+        text += f" (at worst {bound:.1%} at 95 % confidence), by {versus.basis}."
+    if not within:
+        warnings.append(
+            f"no recipe within the limits is surely within {sweep.tolerance:.0%} of the reference; this is the best "
+            "of those within the limits"
+        )
+    if judgement.kind != "labels":
+        warnings.append(f"there are no judgements: {judgement.explanation}")
+    elif chosen is not reference and versus is not None and versus.basis != "judgements":
+        bench = sweep.bench_of(Recipe.parse(chosen.recipe))
+        if bench.choose is not None and versus.labels is not None and versus.labels.low < -sweep.margin:
+            need = required_judgements(sweep, chosen, seed)
+            warnings.append(
+                f"{len(judgement.split.choose)} judged queries alone cannot decide a margin of {sweep.tolerance:.0%}; "
+                f"agreement on {len(judgement.agreement)} unlabelled queries decided"
+                + (f", about {need:,} judged queries would do without it" if need else "")
+            )
+    if corpus.is_sample:
+        warnings.append(
+            f"measured on {len(corpus.records):,} of {corpus.total_records:,} records; the whole has more distractors"
+        )
+    if len(corpus.records) < 100 and judgement.kind != "labels":
+        warnings.append("fewer than 100 documents: stand-ins can hardly tell recipes apart")
+    if sweep.unmeasured:
+        warnings.append(f"{sweep.unmeasured} recipes were left out when the time was up; --seconds gives more")
+    return text, warnings
+
+
+def required_judgements(sweep: Sweep, point: Point, seed: int) -> int | None:
+    """How many judged queries would decide non-inferiority of ``point`` by judgements alone."""
+    recipe = Recipe.parse(point.recipe)
+    differences = sweep.differences(recipe, sweep.bench_of(recipe))
+    return None if differences is None else required_queries(differences, sweep.margin)

@@ -1,0 +1,70 @@
+"""The recipes worth measuring: encoder x chunking x transform x width x quantizer x rescoring.
+
+The list is ordered so that cheap and informative recipes come first; a planner that runs out of time stops anywhere
+and still has a frontier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sememe.recipe import Recipe
+
+DEFAULT_CHUNKERS = ("document", "sentences:4", "tokens:128,16", "tokens:256,32")
+LONG_DOCUMENT = 1500  # characters at the 75th percentile beyond which cutting documents is worth a look
+
+_FULL = (
+    "fp16", "bf16", "fp8", "int8", "int4", "power:4", "power:3", "ternary", "binary",
+)  # fmt: skip
+_NARROW = ("int8", "int4", "power:3")
+_RESCORED = (("binary", "int4"), ("binary", "int8"), ("ternary", "int8"), ("int4", "fp16"))
+
+
+def _widths(dim: int) -> list[int]:
+    """Three quarters, a half, three eighths, a quarter and an eighth of ``dim``, in multiples of eight."""
+    return [w for w in (dim * 3 // 4, dim // 2, dim * 3 // 8, dim // 4, dim // 8) if w >= 16 and w % 8 == 0]
+
+
+def codecs(dim: int, *, passages: int) -> list[str]:
+    """Transform and quantizer parts of the sweep for vectors of width ``dim``, for example ``pca:128 | int8``."""
+    found = [*_FULL]
+    # Learned codebooks need enough vectors to learn from: 39 a centroid, as is usual.
+    if passages >= 39 * 256 // 4:
+        found += [f"pq:{dim // part}" for part in (2, 4, 8) if dim % part == 0]
+    for width in _widths(dim):
+        found += [f"pca:{width} | {quantizer}" for quantizer in _NARROW]
+    for width in _widths(dim)[1::2]:
+        found += [f"pca:{width} | fp16", f"pca:{width} | fp8"]
+    for width in (dim // 2, dim // 4):
+        if width >= 16:
+            found += [f"truncate:{width} | int8", f"truncate:{width} | int4"]
+    found += ["center | int4", "center | int8", "whiten | int4", f"pca:{dim // 2} | ternary"]
+    return found
+
+
+def rescored(dim: int) -> list[tuple[str, str]]:
+    """Pairs of a coarse code and the finer code that rescores its shortlist."""
+    return list(_RESCORED)
+
+
+def recipes(chunker: str, encoder: str, dim: int, *, passages: int, user: Iterable[str] = ()) -> list[Recipe]:
+    """Every flat recipe of the sweep for one view, the full-precision one first."""
+    head = encoder if chunker == "document" else f"{chunker} | {encoder}"
+    tails = ["flat"]
+    tails += [f"{codec} | flat" for codec in codecs(dim, passages=passages)]
+    tails += [f"{coarse} | flat | rescore:{fine}" for coarse, fine in rescored(dim)]
+    tails += list(user)
+    return [Recipe.parse(f"{head} | {tail}") for tail in tails]
+
+
+def with_graph(recipe: Recipe) -> Recipe:
+    """The same recipe searched through a graph instead of a full scan."""
+    parts = [str(stage) if stage.kind != "index" else "hnsw:16" for stage in recipe.stages]
+    return Recipe.parse(" | ".join(parts))
+
+
+def chunkers_for(lengths: Sequence[int]) -> tuple[str, ...]:
+    """Chunkings worth trying for documents of these lengths in characters."""
+    ordered = sorted(lengths)
+    long = bool(ordered) and ordered[len(ordered) * 3 // 4] > LONG_DOCUMENT
+    return DEFAULT_CHUNKERS if long else ("document",)
