@@ -11,18 +11,15 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sememe.errors import InputError
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Vectors = NDArray[np.float32]
-    Codes = NDArray[np.uint8]
-
+Vectors = NDArray[np.float32]
+Codes = NDArray[np.uint8]
 Kind = Literal["passage", "query"]
 Value = str | float | int | datetime.date | list[str]
 

@@ -42,6 +42,7 @@ class Step:
         self._terminal = sys.stderr.isatty()
 
     def __call__(self, count: int = 1) -> None:
+        """Report ``count`` more units as done."""
         self.done += count
         if _mode == "quiet":
             return
