@@ -15,6 +15,25 @@ from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError, NotFittedError
 
 
+class _NotNumbers(InputError, TypeError):
+    """Entries that are not numbers: scikit-learn expects a TypeError."""
+
+
+def _table(X: object) -> Vectors:
+    """``X`` as float32 ``(n, d)``; sparse, complex and non-numeric tables are refused as scikit-learn does."""
+    if hasattr(X, "toarray"):
+        raise InputError("X is sparse; sparse input is not supported", fix="pass X.toarray()")
+    dtype = getattr(X, "dtype", None)
+    if getattr(dtype, "kind", "") == "c":
+        raise InputError("Complex data not supported", where="X", fix="pass real numbers")
+    try:
+        return as_vectors(X)
+    except InputError as error:
+        if getattr(dtype, "kind", "") == "O" and "not a table" in error.what:
+            raise _NotNumbers(error.what) from None
+        raise
+
+
 class Estimator:
     """Parameters, tags, and learned state as arrays."""
 
@@ -43,7 +62,7 @@ class Estimator:
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
 
-        transformer = TransformerTags() if hasattr(self, "transform") else None
+        transformer = TransformerTags(preserves_dtype=["float32"]) if hasattr(self, "transform") else None
         return Tags(
             estimator_type=None,
             target_tags=TargetTags(required=False),
@@ -62,9 +81,7 @@ class Estimator:
 
     def _check_fit_input(self, X: object) -> Vectors:
         """``X`` as float32 ``(n, d)`` with at least one row and column; records ``n_features_in_``."""
-        if hasattr(X, "toarray"):
-            raise InputError("X is sparse; sparse input is not supported", fix="pass X.toarray()")
-        array = as_vectors(X)
+        array = _table(X)
         for axis, what in ((0, "sample(s)"), (1, "feature(s)")):
             if array.shape[axis] == 0:
                 raise InputError(
@@ -77,9 +94,7 @@ class Estimator:
     def _check_input(self, X: object) -> Vectors:
         """``X`` as float32 of the width that ``fit`` saw."""
         self._check_fitted()
-        if hasattr(X, "toarray"):
-            raise InputError("X is sparse; sparse input is not supported", fix="pass X.toarray()")
-        array = as_vectors(X)
+        array = _table(X)
         if array.shape[1] != self.n_features_in_:
             raise InputError(
                 f"X has {array.shape[1]} features, but {type(self).__name__} is expecting "

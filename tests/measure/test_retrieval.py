@@ -78,6 +78,7 @@ def test_lists_keep_their_order_and_negative_rows_are_no_hit():
     assert evaluate({"q": ["a", "b"]}, qrels, ("mrr@5",))["mrr@5"]["q"] == 1.0
     judged = Judged(qrels, ["q"], ["a", "b"])
     assert judged.gains(np.array([[-1, 0, 1]])).tolist() == [[0.0, 1.0, 0.0]]
+    assert judged.relevant_rows.tolist() == [0]
     assert Judged({}, ["q"], ["a"]).gains(np.array([[0]])).tolist() == [[0.0]]
 
 

@@ -1,0 +1,61 @@
+"""Float vectors to fewer bytes: transforms, quantizers, and the chain of them. Names are imported when first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+_LAZY = {
+    "BF16": "floating",
+    "FP8": "floating",
+    "FP16": "floating",
+    "FP32": "floating",
+    "PCA": "pca",
+    "Binary": "binary",
+    "Center": "linear",
+    "Chain": "chain",
+    "Int4": "integer",
+    "Int8": "integer",
+    "Moments": "moments",
+    "Normalize": "linear",
+    "Power": "power",
+    "ProductQuantizer": "product",
+    "Project": "project",
+    "Quantizer": "base",
+    "Ternary": "ternary",
+    "Transform": "base",
+    "Truncate": "linear",
+    "Uniform": "uniform",
+    "Whiten": "whiten",
+}
+__all__ = [
+    "BF16", "FP8", "FP16", "FP32", "PCA", "Binary", "Center", "Chain", "Int4", "Int8", "Moments", "Normalize", "Power",
+    "ProductQuantizer", "Project", "Quantizer", "Ternary", "Transform", "Truncate", "Uniform", "Whiten",
+]  # fmt: skip
+
+if TYPE_CHECKING:
+    from sememe.codec.base import Quantizer, Transform
+    from sememe.codec.binary import Binary
+    from sememe.codec.chain import Chain
+    from sememe.codec.floating import BF16, FP8, FP16, FP32
+    from sememe.codec.integer import Int4, Int8
+    from sememe.codec.linear import Center, Normalize, Truncate
+    from sememe.codec.moments import Moments
+    from sememe.codec.pca import PCA
+    from sememe.codec.power import Power
+    from sememe.codec.product import ProductQuantizer
+    from sememe.codec.project import Project
+    from sememe.codec.ternary import Ternary
+    from sememe.codec.uniform import Uniform
+    from sememe.codec.whiten import Whiten
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"sememe.codec.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'sememe.codec' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,33 @@
+"""Storage and search: segments on disk, flat scan and graph, inverted lists, filters, fusion, rescoring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+_LAZY = {
+    "BuildReport": "ledger",
+    "Index": "engine",
+    "Ledger": "ledger",
+    "build": "engine",
+    "open": "engine",
+    "predict": "ledger",
+    "topk": "scan",
+}
+__all__ = ["BuildReport", "Index", "Ledger", "build", "open", "predict", "topk"]
+
+if TYPE_CHECKING:
+    from sememe.index.engine import Index, build, open
+    from sememe.index.ledger import BuildReport, Ledger, predict
+    from sememe.index.scan import topk
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"sememe.index.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'sememe.index' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

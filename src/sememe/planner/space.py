@@ -30,7 +30,7 @@ def codecs(dim: int, *, passages: int) -> list[str]:
     found = [*_FULL]
     # Learned codebooks need enough vectors to learn from: 39 a centroid, as is usual.
     if passages >= 39 * 256 // 4:
-        found += [f"pq:{dim // part}" for part in (2, 4, 8) if dim % part == 0]
+        found += [f"pq:{m}" for m in (dim // 2, 3 * dim // 8, dim // 4, dim // 8)]
     for width in _widths(dim):
         found += [f"pca:{width} | {quantizer}" for quantizer in _NARROW]
     for width in _widths(dim)[1::2]:

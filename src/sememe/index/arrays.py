@@ -1,0 +1,196 @@
+"""Several named arrays in one verified file, and strings as a blob with offsets.
+
+A segment holds a dozen small arrays; a file for each would cost a flush and a checksum table apiece. The layout
+(``name -> [dtype, length, offset]``) is JSON and travels in the manifest, so nothing in the file is parsed before its
+checksums are checked. Reading is lazy: only the blocks under the bytes asked for are verified and touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sememe.errors import CorruptIndex
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sememe.index.storage.blockfile import BlockFile
+
+ALIGN = 64
+Layout = dict[str, list[Any]]
+
+
+def layout_of(arrays: Mapping[str, NDArray[Any]]) -> tuple[Layout, int]:
+    """Where each one-dimensional array goes in the file, and the bytes of the whole."""
+    layout: Layout = {}
+    offset = 0
+    for name, array in arrays.items():
+        layout[name] = [array.dtype.str, len(array), offset]
+        offset += -(-array.nbytes // ALIGN) * ALIGN
+    return layout, offset
+
+
+def write_packed(transaction: Any, role: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[Any, Layout]:
+    """Write ``arrays`` as one file of the transaction; its entry and layout."""
+    layout, _ = layout_of(arrays)
+    writer = transaction.new_file(role)
+    for array in arrays.values():
+        writer.write(array)
+        writer.write(b"\0" * (-array.nbytes % ALIGN))
+    return writer.close(), layout
+
+
+class Lazy:
+    """A one-dimensional array in a file; bytes are verified when they are first asked for."""
+
+    def __init__(self, file: BlockFile, dtype: str, length: int, offset: int) -> None:
+        self.dtype = np.dtype(dtype)
+        if self.dtype.hasobject or length < 0 or offset < 0 or offset + length * self.dtype.itemsize > file.length:
+            raise CorruptIndex("an array lies outside its file", fix="run: sememe verify")
+        self._file, self._length, self._offset = file, length, offset
+        self._view: NDArray[Any] = (
+            file.array(self.dtype, (length,), offset) if length else np.empty(0, dtype=self.dtype)
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array, without padding."""
+        return self._length * self.dtype.itemsize
+
+    def slice(self, start: int, stop: int) -> NDArray[Any]:
+        """Elements ``[start, stop)``, verified."""
+        if not 0 <= start <= stop <= self._length:
+            raise CorruptIndex(f"elements {start} to {stop} of an array of {self._length}", fix="run: sememe verify")
+        if stop > start:
+            size = self.dtype.itemsize
+            self._file.ensure(self._offset + start * size, self._offset + stop * size)
+        return self._view[start:stop]
+
+    def all(self) -> NDArray[Any]:
+        """The whole array, verified."""
+        return self.slice(0, self._length)
+
+
+class Packed:
+    """The arrays of one file by name."""
+
+    def __init__(self, file: BlockFile, layout: Layout) -> None:
+        self._file, self._layout = file, layout
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._layout
+
+    def get(self, name: str) -> Lazy:
+        """The array of that name."""
+        try:
+            dtype, length, offset = self._layout[name]
+            return Lazy(self._file, str(dtype), int(length), int(offset))
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptIndex(f"the array {name!r} is missing or malformed ({error})") from None
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8 that also carries lone surrogates, so that any ``str`` survives the round trip."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decode_text(data: bytes | NDArray[np.uint8]) -> str:
+    """The inverse of ``encode_text``."""
+    raw = data if isinstance(data, bytes) else data.tobytes()
+    try:
+        return raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        raise CorruptIndex(f"stored text is not UTF-8 ({error.reason})") from None
+
+
+class StringsWriter:
+    """Collects strings as one blob and the offsets between them."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ends = [0]
+
+    def add(self, text: str) -> None:
+        """Append one string."""
+        self._data += encode_text(text)
+        self._ends.append(len(self._data))
+
+    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        """``name.data`` and ``name.offsets``; nothing at all where every string is empty."""
+        if not self._data:
+            return {}
+        return {
+            f"{name}.data": np.frombuffer(bytes(self._data), dtype=np.uint8),
+            f"{name}.offsets": narrow(np.asarray(self._ends, dtype=np.int64)),
+        }
+
+
+class Strings:
+    """Strings by position, read from a blob and offsets; only what is asked for is touched."""
+
+    def __init__(self, data: Lazy | None, offsets: Lazy | None, length: int) -> None:
+        if offsets is not None and len(offsets) != length + 1:
+            raise CorruptIndex(f"{len(offsets)} offsets for {length} strings")
+        self._data, self._offsets, self._length = data, offsets, length
+
+    @classmethod
+    def of(cls, packed: Packed, name: str, length: int) -> Strings:
+        """The strings a ``StringsWriter`` stored under ``name``."""
+        if f"{name}.offsets" not in packed:
+            return cls(None, None, length)
+        return cls(packed.get(f"{name}.data"), packed.get(f"{name}.offsets"), length)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def raw(self, row: int) -> bytes:
+        """The UTF-8 bytes of one string."""
+        if self._offsets is None or self._data is None:
+            return b""
+        start, stop = self._offsets.slice(row, row + 2).tolist()
+        return self._data.slice(start, stop).tobytes()
+
+    def __getitem__(self, row: int) -> str:
+        return decode_text(self.raw(row))
+
+    def all_raw(self) -> list[bytes]:
+        """Every string as UTF-8 bytes: for whole-column work only."""
+        if self._offsets is None or self._data is None:
+            return [b""] * self._length
+        ends = self._offsets.all().tolist()
+        blob = self._data.all().tobytes()
+        return [blob[a:b] for a, b in pairwise(ends)]
+
+    def equal_to(self, text: str) -> NDArray[np.bool_]:
+        """Which strings equal ``text``: lengths first, bytes only for those of the right length."""
+        wanted = encode_text(text)
+        if self._offsets is None or self._data is None:
+            return np.full(self._length, not wanted)
+        ends = self._offsets.all()
+        same = np.diff(ends.astype(np.int64)) == len(wanted)
+        blob = self._data.all()
+        candidates = np.flatnonzero(same)
+        if wanted and len(candidates):
+            windows = ends[candidates].astype(np.int64)[:, None] + np.arange(len(wanted))
+            same[candidates] = (blob[windows] == np.frombuffer(wanted, dtype=np.uint8)).all(axis=1)
+        return same
+
+
+def narrow(values: NDArray[np.int64]) -> NDArray[Any]:
+    """Non-negative integers as uint32 where they fit, int64 otherwise."""
+    if len(values) and int(values.max()) > np.iinfo(np.uint32).max:
+        return values
+    return values.astype(np.uint32)
+
+
+def check_length(actual: int, expected: int, what: str) -> None:
+    """Refuse a part whose length contradicts the manifest."""
+    if actual != expected:
+        raise CorruptIndex(f"{what} has {actual} bytes, the manifest implies {expected}", fix="run: sememe verify")

@@ -1,0 +1,225 @@
+"""Evaluate a parsed ``where`` expression over the columns of a segment: a bitmap of records, vectorised.
+
+Every condition gives two masks, true and known; a record is chosen where the whole is true. A condition looks only at
+values of its own type: a number literal at numbers, a string at text (and at dates, where it is an ISO date); a value
+of another type counts as missing. A condition for which no record of the index has the right type is an error.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import operator
+from collections.abc import Callable, Iterable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.index import filters
+from sememe.index.arrays import encode_text
+from sememe.index.columns import EPOCH, NO_DATE
+from sememe.index.records import Records
+
+BUILT_IN = ("id", "title", "source")
+Mask = NDArray[np.bool_]
+Truth = tuple[Mask, Mask]  # (true, known)
+
+_SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+_EXAMPLES = {"number": "2024", "date": "date '2024-01-31'", "text": "'text'"}
+
+
+class Where:
+    """A filter bound to an index: checked once, evaluated for each segment.
+
+    Parameters
+    ----------
+    text : str
+        The expression.
+    segments : iterable of Records
+        All segments of the index; together they say which fields exist, and of which types.
+    """
+
+    def __init__(self, text: str, segments: Iterable[Records]) -> None:
+        self.text = text
+        self.node = filters.parse(text)
+        self.fields: dict[str, set[str]] = {name: {"text"} for name in BUILT_IN}
+        for records in segments:
+            for name, kinds in records.columns.types().items():
+                self.fields.setdefault(name, set()).update(kinds)
+        self._check(self.node)
+
+    def mask(self, records: Records) -> Mask:
+        """Which records satisfy the filter, ``(records,)``."""
+        return self._truth(self.node, records)[0]
+
+    def _check(self, node: filters.Node) -> None:
+        if isinstance(node, filters.Not):
+            self._check(node.part)
+        elif isinstance(node, (filters.Every, filters.Some)):
+            for part in node.parts:
+                self._check(part)
+        elif isinstance(node, filters.Missing):
+            self._types(node.field)
+        elif isinstance(node, filters.Contains):
+            wanted = ["tags"] if node.tags_only else ["tags", "text"]
+            self._need(node.field, wanted, node.position, f"{'has' if node.tags_only else 'contains'} needs")
+        else:
+            values = node.values if isinstance(node, filters.Among) else (node.value,)
+            for value in values:
+                self._need(node.field, _kinds(value), node.position, f"{_show(value)} is compared with")
+
+    def _types(self, field: filters.Field) -> set[str]:
+        kinds = self.fields.get(field.name)
+        if kinds is None:
+            near = difflib.get_close_matches(field.name, self.fields, n=3)
+            known = ", ".join(sorted(self.fields))
+            hint = f"did you mean {' or '.join(near)}?" if near else f"the fields are: {known}"
+            raise filters.fail(self.text, field.position, f"there is no field {field.name!r}", hint)
+        return kinds
+
+    def _need(self, field: filters.Field, wanted: list[str], position: int, why: str) -> None:
+        kinds = self._types(field)
+        if kinds.isdisjoint(wanted):
+            held = " and ".join(sorted(kinds))
+            fixes = [
+                f"{field.name} has 'tag'" if k == "tags" else f"{field.name} = {_EXAMPLES[k]}" for k in sorted(kinds)
+            ]
+            what = f"{why} {' or '.join(wanted)}, but {field.name!r} holds {held}"
+            raise filters.fail(self.text, position, what, f"write for example: {' or '.join(fixes)}")
+
+    def _truth(self, node: filters.Node, records: Records) -> Truth:
+        if isinstance(node, filters.Not):
+            true, known = self._truth(node.part, records)
+            return known & ~true, known
+        if isinstance(node, filters.Every):
+            parts = [self._truth(part, records) for part in node.parts]
+            true = reduce(operator.and_, [t for t, _ in parts])
+            false = reduce(operator.or_, [k & ~t for t, k in parts])
+            return true, true | false
+        if isinstance(node, filters.Some):
+            parts = [self._truth(part, records) for part in node.parts]
+            true = reduce(operator.or_, [t for t, _ in parts])
+            false = reduce(operator.and_, [k & ~t for t, k in parts])
+            return true, true | false
+        if isinstance(node, filters.Missing):
+            present = _present(records, node.field.name, self.fields[node.field.name])
+            return ~present, np.ones(records.count, dtype=bool)
+        if isinstance(node, filters.Contains):
+            return _contains(records, node)
+        if isinstance(node, filters.Among):
+            parts = [_compare(records, node.field.name, "=", value) for value in node.values]
+            # Whether the field is missing does not depend on the value, so the masks combine as `or`.
+            true = reduce(operator.or_, [t for t, _ in parts])
+            return true, reduce(operator.or_, [k for _, k in parts])
+        return _compare(records, node.field.name, node.sign, node.value)
+
+
+def _kinds(value: filters.Literal) -> list[str]:
+    """The column types a literal can be compared with."""
+    if isinstance(value, float):
+        return ["number"]
+    if isinstance(value, datetime.date):
+        return ["date"]
+    return ["text", "date"] if filters.as_date(value) else ["text"]
+
+
+def _show(value: filters.Literal) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(str(value))
+
+
+def _compare(records: Records, name: str, sign: str, value: filters.Literal) -> Truth:
+    true = np.zeros(records.count, dtype=bool)
+    known = np.zeros(records.count, dtype=bool)
+    for kind in _kinds(value):
+        found = _compare_kind(records, name, kind, sign, value)
+        if found is not None:
+            true |= found[0]
+            known |= found[1]
+    return true, known
+
+
+def _compare_kind(records: Records, name: str, kind: str, sign: str, value: filters.Literal) -> Truth | None:
+    compare = _SIGNS[sign]
+    if kind == "text" and name in BUILT_IN:
+        return _compare_strings(records, name, sign, str(value)), np.ones(records.count, dtype=bool)
+    if not records.columns.has(name, kind):
+        return None
+    column = records.columns.values(name, kind)
+    if kind == "number":
+        known = ~np.isnan(column)
+        return compare(column, value) & known, known
+    if kind == "date":
+        day = value if isinstance(value, datetime.date) else filters.as_date(str(value))
+        assert day is not None
+        known = column != NO_DATE
+        return compare(column, day.toordinal() - EPOCH) & known, known
+    wanted = encode_text(str(value))
+    return _by_word(records, name, kind, column, lambda word: compare(word, wanted))
+
+
+def _compare_strings(records: Records, name: str, sign: str, value: str) -> Mask:
+    strings = records.strings(name)
+    if sign in ("=", "!="):
+        equal = strings.equal_to(value)
+        return equal if sign == "=" else ~equal
+    # UTF-8 sorts as code points do, so bytes compare as the text would.
+    compare, wanted = _SIGNS[sign], encode_text(value)
+    return np.fromiter((compare(raw, wanted) for raw in strings.all_raw()), dtype=bool, count=records.count)
+
+
+def _by_word(records: Records, name: str, kind: str, codes: NDArray[np.int32], test: Callable[[bytes], bool]) -> Truth:
+    """Ask each word of the dictionary once, then look the answer up for every code; -1 is missing."""
+    answers = np.array([test(word) for word in records.columns.words(name, kind).all_raw()] + [False])
+    return answers[codes], codes >= 0
+
+
+def _contains(records: Records, node: filters.Contains) -> Truth:
+    name, wanted = node.field.name, encode_text(node.value)
+    true = np.zeros(records.count, dtype=bool)
+    known = np.zeros(records.count, dtype=bool)
+    if records.columns.has(name, "tags"):
+        codes = records.columns.values(name, "tags")
+        hits, _ = _by_word(records, name, "tags", codes, lambda word: word == wanted)
+        offsets = records.columns.offsets(name).astype(np.int64)
+        total = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(hits)])
+        true |= total[offsets[1:]] > total[offsets[:-1]]
+        known |= records.columns.present(name)
+    if node.tags_only:
+        return true, known
+    if name in BUILT_IN:
+        found = (wanted in raw for raw in records.strings(name).all_raw())
+        return np.fromiter(found, dtype=bool, count=records.count), np.ones(records.count, dtype=bool)
+    if records.columns.has(name, "text"):
+        codes = records.columns.values(name, "text")
+        hits, present = _by_word(records, name, "text", codes, lambda word: wanted in word)
+        true |= hits
+        known |= present
+    return true, known
+
+
+def _present(records: Records, name: str, kinds: set[str]) -> Mask:
+    """Which records have the field at all. The built-in fields are missing where they are empty."""
+    if name in BUILT_IN:
+        return ~records.strings(name).equal_to("")
+    present = np.zeros(records.count, dtype=bool)
+    for kind in kinds:
+        if not records.columns.has(name, kind):
+            continue
+        if kind == "tags":
+            present |= records.columns.present(name)
+            continue
+        column = records.columns.values(name, kind)
+        if kind == "number":
+            present |= ~np.isnan(column)
+        else:
+            present |= column != (NO_DATE if kind == "date" else -1)
+    return present

@@ -1,0 +1,139 @@
+"""The flat scan: every code is scored, block by block, and the best ``k`` are kept.
+
+Exact for the codes it reads. A scan reads memory in order, so at batch one its speed is bytes over bandwidth: the fewer
+bytes a vector takes, the faster it is. Blocks are sized so that scratch memory stays at a few megabytes whatever ``n``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.catalog import register
+from sememe.contracts import Vectors, as_vectors
+from sememe.errors import InputError
+from sememe.index.best import TopK
+
+SCRATCH = 2 << 20  # bytes that the scores, or the gathered codes, of a block may take
+MOST_ROWS = 1 << 15  # rows in a block at most: a top k that was found early spares later blocks
+CHECKED = 64 << 10  # bytes under one checksum: what a gather verifies at least
+
+Ensure = Callable[[int, int], None]
+
+
+def topk(
+    chain: Any,
+    Q: Vectors,
+    codes: NDArray[np.uint8],
+    k: int,
+    rows: NDArray[np.int64] | None = None,
+    ensure: Ensure | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The ``k`` best rows of ``codes`` for each query.
+
+    Parameters
+    ----------
+    chain : Chain
+        The fitted codec that wrote the codes.
+    Q : float32 array of shape (q, d)
+        Queries in the encoder's space.
+    codes : uint8 array of shape (n, code_bytes)
+        May be memory-mapped.
+    k : int
+        At least 1; larger than the number of rows gives them all.
+    rows : sorted int64 array, optional
+        Only these rows are scored.
+    ensure : callable, optional
+        Called with a range of bytes of ``codes`` before it is read (checksums are verified there).
+
+    Returns
+    -------
+    scores : float32 array of shape (q, k'), best first
+    rows : int64 array of shape (q, k'); ties go to the lower row
+
+    Raises
+    ------
+    InputError
+        For ``k`` below one, or queries with NaN or infinity.
+    """
+    if k <= 0:
+        raise InputError(f"k must be at least 1, got {k}")
+    return scan(chain.quantizer, chain.project(as_vectors(Q, name="queries")), codes, k, rows, ensure)
+
+
+def scan(
+    quantizer: Any,
+    Q: Vectors,
+    codes: NDArray[np.uint8],
+    k: int,
+    rows: NDArray[np.int64] | None = None,
+    ensure: Ensure | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """``topk`` for queries that are already projected, over the codes of one quantizer."""
+    n, width = codes.shape
+    best = TopK(len(Q), min(k, n if rows is None else len(rows)))
+    score = quantizer.scorer(Q)
+    if not best.k:
+        return best.result()
+    # Quantizers widen codes a megabyte at a time, so only scores and gathered codes count here.
+    if rows is None:
+        block = min(MOST_ROWS, max(256, SCRATCH // (4 * max(1, len(Q)))))
+        for start in range(0, n, block):
+            stop = min(start + block, n)
+            if ensure is not None:
+                ensure(start * width, stop * width)
+            best.add(score(codes[start:stop]), np.arange(start, stop))
+    else:
+        block = min(MOST_ROWS, max(256, SCRATCH // max(4 * len(Q), width, 1)))
+        for start in range(0, len(rows), block):
+            chosen = rows[start : start + block]
+            best.add(score(gather(codes, chosen, ensure)), chosen)
+    return best.result()
+
+
+def gather(codes: NDArray[np.uint8], rows: NDArray[np.int64], ensure: Ensure | None) -> NDArray[np.uint8]:
+    """``codes[rows]`` for ascending rows, with every checksum block that holds one of them verified first."""
+    if ensure is not None and len(rows):
+        width = codes.shape[1]
+        first, last = rows * width // CHECKED, (rows * width + width - 1) // CHECKED
+        breaks = np.flatnonzero(first[1:] > last[:-1] + 1)
+        for begin, end in zip(first[np.r_[0, breaks + 1]].tolist(), last[np.r_[breaks, len(rows) - 1]].tolist()):
+            ensure(begin * CHECKED, min((end + 1) * CHECKED, codes.size))
+    return codes[rows]
+
+
+@register(
+    "flat",
+    room="index",
+    kind="index",
+    summary="Score every code: exact for its codec, and fast while the codes are small.",
+    exact=True,
+)
+class Flat:
+    """The flat scan as an index kind: it stores nothing beside the codes."""
+
+    sparse = False
+
+    def build(self, blocks: Iterable[Vectors], dim: int) -> None:
+        """Nothing to build."""
+        return None
+
+    def graph_bytes(self, n: int, dim: int) -> int:
+        """No bytes beside the codes."""
+        return 0
+
+    def search(
+        self,
+        segment: Any,
+        quantizer: Any,
+        Q: Vectors,
+        k: int,
+        rows: NDArray[np.int64] | None,
+        filtered: bool,
+        effort: int | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Scan the segment's codes; ``rows`` are the passages allowed (None: all)."""
+        return scan(quantizer, Q, segment.codes, k, rows, segment.ensure_codes)

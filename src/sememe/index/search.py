@@ -1,0 +1,201 @@
+"""From query vectors and terms to ranked passages, and from passages to records.
+
+Per segment the index kind gives its best passages; they are merged by score, ties to the lower row, so that the answer
+does not depend on how the passages lie in segments. Rescoring and fusion then work on the merged list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.contracts import Vectors
+from sememe.index import fusion, inverted
+from sememe.index.best import TopK
+from sememe.index.pipeline import Pipeline
+from sememe.index.predicates import Where
+from sememe.index.queries import Queries
+from sememe.index.scan import gather
+from sememe.index.segment import SegmentReader
+
+Ranked = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The passages of one segment that may be found.
+
+    ``records`` is a mask over its records, None where all may; ``filtered`` tells that a ``where`` chose them, not
+    deletion alone.
+    """
+
+    segment: SegmentReader
+    records: NDArray[np.bool_] | None
+    filtered: bool
+
+    @cached_property
+    def passages(self) -> NDArray[np.bool_] | None:
+        """Mask over passages; None where all may be found."""
+        return None if self.records is None else self.segment.records.passage_mask(self.records)
+
+    @cached_property
+    def rows(self) -> NDArray[np.int64] | None:
+        """Local rows of the passages, ascending; None where all may be found."""
+        return None if self.passages is None else np.flatnonzero(self.passages)
+
+    @property
+    def count(self) -> int:
+        """How many passages may be found."""
+        return self.segment.passages if self.rows is None else len(self.rows)
+
+    @cached_property
+    def findable_records(self) -> int:
+        """Records with at least one passage that may be found."""
+        records = self.segment.records
+        if records.one_passage_each:
+            return self.count
+        has = np.diff(records.first()) > 0
+        return int(has.sum() if self.records is None else (has & self.records).sum())
+
+
+def scopes(segments: Sequence[SegmentReader], where: str | None) -> list[Scope]:
+    """What may be found in each segment: not deleted, and chosen by ``where``."""
+    condition = None if where is None else Where(where, [s.records for s in segments])
+    found = []
+    for segment in segments:
+        mask = None if segment.deleted is None else ~segment.deleted
+        if condition is not None:
+            chosen = condition.mask(segment.records)
+            mask = chosen if mask is None else chosen & mask
+        found.append(Scope(segment, mask, condition is not None))
+    return found
+
+
+class Searcher:
+    """Searches a list of scopes with a pipeline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        With a fitted codec, for dense recipes.
+    scopes : list of Scope
+        Their segments in order of global rows.
+    oversample, ef : int, optional
+        Override the shortlist factor of rescoring and the effort of a graph.
+    """
+
+    def __init__(
+        self, pipeline: Pipeline, scopes: list[Scope], *, oversample: int | None = None, ef: int | None = None
+    ) -> None:
+        self.pipeline, self.scopes, self.oversample, self.ef = pipeline, scopes, oversample, ef
+
+    def records(self, queries: Queries, k: int) -> Ranked:
+        """The best passage of each of the ``k`` best records, as scores and global passage rows ``(q, k')``.
+
+        The shortlist of passages grows until it holds ``k`` records or everything that matches.
+        """
+        reachable = sum(scope.findable_records for scope in self.scopes)
+        total = sum(scope.count for scope in self.scopes)
+        wanted = min(k, reachable)
+        best = TopK(len(queries), wanted)
+        pending = np.arange(len(queries))
+        depth = wanted if reachable == total else min(total, 4 * wanted)
+        while len(pending) and wanted:
+            scores, rows = self.passages(queries.take(pending), depth)
+            keep = self._first_of_record(rows)
+            whole = (keep.sum(axis=1) >= wanted) | (depth >= total) | (np.sum(rows >= 0, axis=1) < depth)
+            for_now = whole[:, None] & keep
+            query, column = np.nonzero(for_now)
+            best.merge(pending[query], scores[query, column], rows[query, column])
+            pending = pending[~whole]
+            depth = min(total, 4 * depth)
+        return best.result()
+
+    def _first_of_record(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which entries of ``rows`` ``(q, depth)`` are the first of their record in their line."""
+        owners = self.owners(rows)
+        keep = rows >= 0
+        for line in range(len(rows)):
+            first = np.zeros(rows.shape[1], dtype=bool)
+            first[np.unique(owners[line], return_index=True)[1]] = True
+            keep[line] &= first
+        return keep
+
+    def owners(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A number for the record of each global passage row, different for different records; -1 stays."""
+        owners = np.full(rows.shape, -1, dtype=np.int64)
+        base = 0
+        for scope in self.scopes:
+            segment = scope.segment
+            here = (rows >= segment.offset) & (rows < segment.offset + segment.passages)
+            if here.any():
+                owners[here] = base + segment.records.records_of(rows[here] - segment.offset)
+            base += segment.records.count
+        return owners
+
+    def passages(self, queries: Queries, k: int) -> Ranked:
+        """The ``k`` best passages for each query, scores and global rows ``(q, k')``."""
+        if self.pipeline.kind.sparse:
+            return self._sparse(queries, k)
+        hybrid = self.pipeline.hybrid
+        if hybrid is None:
+            return self._dense(queries, k)
+        depth = max(hybrid.depth, k)
+        assert queries.terms is not None
+        lists = [self._dense(queries, depth), inverted.bm25(self._parts(), queries.terms, depth)]
+        weights = [2 * (1 - hybrid.weight), 2 * hybrid.weight]  # equal shares give the classical sum
+        fuse = fusion.reciprocal_rank if hybrid.fusion == "rrf" else fusion.score
+        return fuse(lists, weights, k)
+
+    def _sparse(self, queries: Queries, k: int) -> Ranked:
+        if queries.terms is not None:
+            return inverted.bm25(self._parts(), queries.terms, k)
+        return inverted.inner_product(self._parts(), queries.sparse, k)
+
+    def _parts(self) -> list[inverted.Part]:
+        return [
+            inverted.Part(s.segment.postings, s.segment.offset, s.segment.alive_passages(), s.passages)
+            for s in self.scopes
+            if s.segment.postings is not None
+        ]
+
+    def _dense(self, queries: Queries, k: int) -> Ranked:
+        assert queries.vectors is not None
+        pipeline = self.pipeline
+        if pipeline.chain is None or not len(queries.vectors):
+            return TopK(len(queries), 0).result()
+        rescore = pipeline.rescore
+        wanted = k if rescore is None else rescore.shortlist(k, self.oversample)
+        projected = pipeline.chain.project(queries.vectors)
+        best = TopK(len(queries), min(wanted, sum(scope.count for scope in self.scopes)))
+        for scope in self.scopes:
+            if not scope.count:
+                continue
+            segment = scope.segment
+            scores, rows = pipeline.kind.search(
+                segment, pipeline.chain.quantizer, projected, wanted, scope.rows, scope.filtered, self.ef
+            )
+            query, column = np.nonzero(rows >= 0)
+            best.merge(query, scores[query, column], rows[query, column] + segment.offset)
+        scores, rows = best.result()
+        if rescore is None:
+            return scores, rows
+        return self._rescored(queries.vectors if rescore.full else projected, rows, k)
+
+    def _rescored(self, Q: Vectors, rows: NDArray[np.int64], k: int) -> Ranked:
+        """Score the shortlist ``rows`` again with the finer code and keep ``k``."""
+        best = TopK(len(Q), min(k, rows.shape[1]))
+        fine = self.pipeline.fine
+        for scope in self.scopes:
+            segment = scope.segment
+            here = (rows >= segment.offset) & (rows < segment.offset + segment.passages)
+            for query in np.flatnonzero(here.any(axis=1)).tolist():
+                local = np.sort(rows[query, here[query]] - segment.offset)
+                codes = gather(segment.fine_codes, local, segment.ensure_fine)
+                scores = fine.scores(Q[query : query + 1], codes)[0]
+                best.offer(query, scores, local + segment.offset)
+        return best.result()

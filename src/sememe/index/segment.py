@@ -1,0 +1,122 @@
+"""One immutable segment as a reader sees it: codes, records, postings and graph, all mapped and verified on touch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.errors import CorruptIndex
+from sememe.index.arrays import Packed
+from sememe.index.postings import Postings
+from sememe.index.records import Records
+
+if TYPE_CHECKING:
+    from sememe.index.storage.blockfile import BlockFile
+    from sememe.index.storage.manifest import Segment
+    from sememe.index.storage.store import Store
+
+
+def is_tombstone(role: str) -> bool:
+    """Whether a file of that role marks deleted records: one bit each, the union of all such files counts."""
+    return role == "deleted" or role.startswith("deleted.")
+
+
+class SegmentReader:
+    """A segment of a store.
+
+    Parameters
+    ----------
+    store : Store
+        The open index.
+    entry : Segment
+        What the manifest says about the segment.
+    offset : int
+        The global row of its first passage.
+
+    Attributes
+    ----------
+    codes : uint8 array of shape (passages, code_bytes)
+        Mapped; ``ensure_codes(start, stop)`` verifies a range of bytes before it is read.
+    records : Records
+    postings : Postings or None
+    deleted : bool array of shape (records,) or None
+    """
+
+    def __init__(self, store: Store, entry: Segment, offset: int) -> None:
+        self.entry, self.offset, self.passages = entry, offset, entry.rows
+        self._store = store
+        info = entry.info
+        try:
+            roles = [role for role in ("records", "columns", "text") if role in entry.files]
+            files: dict[str, BlockFile] = {role: self._file(role) for role in roles}
+            self.records = Records(files, info, entry.rows)
+            self.codes, self._codes_file = self._table("codes", int(info.get("code_bytes", 0)))
+            self.fine_codes, self._fine_file = self._table("rescore", int(info.get("rescore_bytes", 0)))
+            self.postings = self._postings(info)
+            self.deleted = self._deleted()
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, CorruptIndex):
+                raise
+            raise CorruptIndex(f"the manifest's facts are malformed ({error!r})", where=entry.name) from None
+        self._graph: Any = None
+
+    def _file(self, role: str) -> BlockFile:
+        return self._store.file(self.entry.files[role])
+
+    def _table(self, role: str, width: int) -> tuple[NDArray[np.uint8], BlockFile | None]:
+        if role not in self.entry.files:
+            if width and self.passages:
+                raise CorruptIndex(f"the {role} of {self.passages} passages are missing", where=self.entry.name)
+            return np.zeros((self.passages, width), dtype=np.uint8), None
+        file = self._file(role)
+        if file.length != self.passages * width:
+            raise CorruptIndex(f"the {role} have {file.length} bytes, expected {self.passages * width}")
+        return file.array(np.uint8, (self.passages, width)), file
+
+    def _postings(self, info: dict[str, Any]) -> Postings | None:
+        if "postings" not in self.entry.files:
+            return None
+        return Postings(Packed(self._file("postings"), info["postings_layout"]), info["postings"], self.passages)
+
+    def _deleted(self) -> NDArray[np.bool_] | None:
+        masks = [
+            np.unpackbits(
+                self._file(role).verified_array(np.uint8, (-(-self.records.count // 8),)), count=self.records.count
+            )
+            for role in self.entry.files
+            if is_tombstone(role)
+        ]
+        return np.bitwise_or.reduce(masks).astype(bool) if masks else None
+
+    @property
+    def live_records(self) -> int:
+        """Records that are not deleted."""
+        return self.records.count - (0 if self.deleted is None else int(self.deleted.sum()))
+
+    def ensure_codes(self, start: int, stop: int) -> None:
+        """Verify bytes ``[start, stop)`` of the codes."""
+        if self._codes_file is not None:
+            self._codes_file.ensure(start, stop)
+
+    def ensure_fine(self, start: int, stop: int) -> None:
+        """Verify bytes ``[start, stop)`` of the rescoring codes."""
+        if self._fine_file is not None:
+            self._fine_file.ensure(start, stop)
+
+    def graph(self, kind: Any) -> Any:
+        """The engine over this segment's graph, whose every byte is verified first."""
+        if self._graph is None:
+            if "graph" not in self.entry.files:
+                raise CorruptIndex("the graph is missing", where=self.entry.name)
+            file = self._file("graph")
+            if self._store.verify_mode == "off":
+                file.verify_all()  # a damaged graph can crash the engine, so this is checked whatever was asked for
+            buffer = file.verified_array(np.uint8, (file.length,))
+            self._graph = kind.open(buffer, self.passages, int(self.entry.info["graph_dim"])), buffer
+        return self._graph[0]  # the buffer stays with it: the engine keeps a bare pointer into it
+
+    def alive_passages(self) -> NDArray[np.bool_] | None:
+        """Mask over passages of records that are not deleted; None where all are alive."""
+        return None if self.deleted is None else self.records.passage_mask(~self.deleted)

@@ -1,0 +1,83 @@
+"""Slow, clear twins of the kernels, in float64 and Python loops: what the fast ones are tested against."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.kernels.floats import Minifloat
+
+F64 = NDArray[np.float64]
+
+
+def dots(Q: NDArray, rows: NDArray) -> F64:
+    """Inner products ``(q, n)`` of float queries and any rows."""
+    out = np.zeros((len(Q), len(rows)))
+    for i, query in enumerate(np.asarray(Q, dtype=np.float64)):
+        for j, row in enumerate(np.asarray(rows, dtype=np.float64)):
+            out[i, j] = sum(float(a) * float(b) for a, b in zip(query, row, strict=True))
+    return out
+
+
+def pack(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
+    """``bits.pack``, one value at a time: parts of 8, 4, 2 and 1 bits, each in its own run of bytes."""
+    rows = []
+    for row in values:
+        packed: list[int] = []
+        left = bits
+        for size in (8, 4, 2, 1):
+            if left < size:
+                continue
+            left -= size
+            length = -(-len(row) * size // 8)
+            part = [0] * length
+            for j, value in enumerate(row):
+                digit = (int(value) >> left) & ((1 << size) - 1)
+                if size == 1:
+                    part[j // 8] |= digit << (7 - j % 8)
+                else:
+                    part[j % length] |= digit << (size * (j // length))
+            packed += part
+        rows.append(packed)
+    return np.array(rows, dtype=np.uint8)
+
+
+def pack_trits(digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``bits.pack_trits``, one digit at a time."""
+    n, d = digits.shape
+    length = -(-d // 5)
+    out = np.zeros((n, length), dtype=np.uint8)
+    for i in range(n):
+        for j in range(d):
+            out[i, j % length] += int(digits[i, j]) * 3 ** (j // length)
+    return out
+
+
+def decode_minifloat(code: int, form: Minifloat) -> float:
+    """The value of one finite code, by the definition of a floating-point number."""
+    exponent, fraction = divmod(code & 0x7F, 1 << form.mantissa)
+    share = fraction / (1 << form.mantissa)
+    size = share * 2.0 ** (1 - form.bias) if exponent == 0 else (1 + share) * 2.0 ** (exponent - form.bias)
+    return -size if code & 0x80 else size
+
+
+def encode_minifloat(value: float, form: Minifloat) -> int:
+    """The nearest finite code, the even one of two equally near."""
+    size = abs(float(value))
+    nearest = min(range(form.top + 1), key=lambda code: (abs(decode_minifloat(code, form) - size), code & 1))
+    return nearest | (0x80 if np.signbit(value) else 0)
+
+
+def table_sums(tables: NDArray, codes: NDArray[np.uint8]) -> F64:
+    """``tables.table_sums`` in loops."""
+    out = np.zeros((len(tables), len(codes)))
+    for i, table in enumerate(tables):
+        for j, code in enumerate(codes):
+            out[i, j] = sum(float(table[place, number]) for place, number in enumerate(code))
+    return out
+
+
+def nearest(X: NDArray, centres: NDArray) -> NDArray[np.intp]:
+    """The index of the nearest centre of each row, by squared distances in float64."""
+    gaps = np.asarray(X, dtype=np.float64)[:, None, :] - np.asarray(centres, dtype=np.float64)[None]
+    return (gaps**2).sum(axis=2).argmin(axis=1)
