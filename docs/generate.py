@@ -29,7 +29,13 @@ def techniques() -> str:
         "Generated from the catalogue by `python docs/generate.py`. `sememe list` prints the same.",
     ]
     for room in catalog.ROOMS:
-        lines += ["", f"## {TITLES.get(room, room)}", "", "| name | kind | what it does | paper |", "| --- | --- | --- | --- |"]
+        lines += [
+            "",
+            f"## {TITLES.get(room, room)}",
+            "",
+            "| name | kind | what it does | paper |",
+            "| --- | --- | --- | --- |",
+        ]
         for technique in catalog.techniques(room=room):
             paper = ""
             if technique.paper:

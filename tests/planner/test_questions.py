@@ -26,13 +26,17 @@ def test_the_title_is_taken_out_of_its_own_document_and_of_all_others() -> None:
 
 
 def test_shared_titles_are_not_asked_for() -> None:
-    records = [Record(f"r{i}", "Eight words of text must stay behind after removal.", title="same title") for i in range(9)]
+    records = [
+        Record(f"r{i}", "Eight words of text must stay behind after removal.", title="same title") for i in range(9)
+    ]
     assert len(known_items(records, limit=9, seed=0)[0]) == 0
 
 
 def test_without_titles_the_first_sentence_is_taken_out() -> None:
     records = [
-        Record(f"r{i}", f"Sentence number {i} opens the document. What follows it has more than eight words in it, {i}.")
+        Record(
+            f"r{i}", f"Sentence number {i} opens the document. What follows it has more than eight words in it, {i}."
+        )
         for i in range(5)
     ]
     questions, searched = known_items(records, limit=5, seed=0)

@@ -23,7 +23,8 @@ def run(given: argparse.Namespace) -> int:
 
     reader = read(given.source, **shared.reader_arguments(given))
     added = sememe.open(given.index).add(reader)
-    shared.note(*reader.report.summary_lines())
+    if not given.quiet:
+        shared.note(*reader.report.summary_lines())
     if given.json:
         shared.print_json({"index": given.index, "added": added})
     else:

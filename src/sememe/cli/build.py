@@ -27,6 +27,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Build, planning first where no recipe is given."""
     from sememe import planner
+    from sememe.encode.cache import VectorCache
     from sememe.index.engine import build
 
     recipe = given.recipe
@@ -51,17 +52,20 @@ def run(given: argparse.Namespace) -> int:
     from sememe.text import read
 
     reader = read(given.source, **reading)
-    report = build(
+    index = build(
         reader,
         given.output,
         recipe,
+        cache=VectorCache(),
         on_duplicate=given.on_duplicate,
         overwrite=given.overwrite,
         seed=given.seed,
-        progress=True,
     )
-    shared.note(*reader.report.summary_lines())
-    answer = report.as_json()
+    assert index.report is not None  # build has just made it
+    reader.report.require_records(given.source)
+    if not given.quiet:
+        shared.note(*reader.report.summary_lines())
+    answer = index.report.as_json()
     if given.json:
         shared.print_json(answer)
         return 0

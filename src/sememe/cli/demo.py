@@ -20,6 +20,7 @@ def run(given: argparse.Namespace) -> int:
     """Plan on Python's own documentation, build the choice, answer a few questions."""
     import sememe
     from sememe import planner
+    from sememe.encode.cache import VectorCache
     from sememe.text import demo_questions, demo_records
 
     tell = (lambda *lines: None) if given.quiet else shared.note
@@ -28,13 +29,16 @@ def run(given: argparse.Namespace) -> int:
     found = planner.plan(records, tell=tell, **plan.keywords(given))
     folder = Path(given.output)
     document, page = found.save(folder)
-    report = sememe.build(records, folder / "index", found.recipe, overwrite=True, progress=True)
-    index = sememe.open(folder / "index")
+    index = sememe.build(records, folder / "index", found.recipe, cache=VectorCache(), overwrite=True)
     questions = demo_questions()
     answers = index.results(index.search(questions, 3))
     if given.json:
         shared.print_json(
-            {"plan": found.document, "build": report.as_json(), "answers": dict(zip(questions, answers, strict=True))}
+            {
+                "plan": found.document,
+                "build": index.report.as_json() if index.report else None,
+                "answers": dict(zip(questions, answers, strict=True)),
+            }
         )
         return 0
     plan.show(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import Any, Literal
 
 from sememe.cli import shared
 from sememe.errors import UsageError
@@ -34,7 +34,7 @@ def run(given: argparse.Namespace) -> int:
     if given.run and not given.queries:
         raise UsageError("--run needs --queries")
     index = sememe.open(given.index, verify=given.verify)
-    unit = "passage" if given.passages else "record"
+    unit: Literal["record", "passage"] = "passage" if given.passages else "record"
     if given.queries:
         return _many(index, given, unit)
     index.search([given.query], 1)  # loads the encoder, so that the time shown is that of a search
@@ -58,7 +58,7 @@ def show(found: list[dict[str, Any]]) -> None:
         shared.say(f"{place:>3}. {hit['score']:.3f}  {hit['id']}", f"       {text}")
 
 
-def _many(index: Any, given: argparse.Namespace, unit: str) -> int:
+def _many(index: Any, given: argparse.Namespace, unit: Literal["record", "passage"]) -> int:
     from sememe.text import read_queries
 
     queries = read_queries(given.queries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from sememe.cli import shared
 from sememe.errors import StorageError
@@ -17,11 +18,16 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Read every byte and check it; 1 where something is damaged."""
-    from sememe.index.storage.store import Store
+    from sememe.index.storage import check
 
     try:
-        report = Store.open(given.index).verify()
-        answer = {"ok": report.ok, "files": report.files, "bytes": report.bytes, "problems": list(report.problems)}
+        report = check.verify(given.index)
+        answer: dict[str, Any] = {
+            "ok": report.ok,
+            "files": report.files,
+            "bytes": report.bytes,
+            "problems": list(report.problems),
+        }
     except StorageError as error:
         answer = {"ok": False, "files": 0, "bytes": 0, "problems": [str(error)]}
     if given.json:

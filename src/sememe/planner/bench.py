@@ -13,9 +13,9 @@ from sememe import catalog, progress
 from sememe.contracts import Encoder, Record
 from sememe.errors import InputError
 from sememe.planner.corpus import Corpus
+from sememe.planner.ledger import Sizes
 from sememe.planner.questions import Questions
 from sememe.planner.sweep import Bench
-from sememe.planner.trial import Coded
 from sememe.planner.view import View, ask
 from sememe.recipe import Recipe
 
@@ -34,7 +34,7 @@ class Collections:
     searched: list[Record] | None
 
     @property
-    def collections(self) -> list[Sequence[Record]]:
+    def collections(self) -> list[list[Record]]:
         """The collections that must be encoded."""
         return [self.corpus.records] + ([self.searched] if self.searched is not None else [])
 
@@ -44,6 +44,7 @@ class Benches:
 
     def __init__(self, collections: Collections, judgement: Judgement, *, cache: Any, seed: int) -> None:
         self.collections, self.judgement, self.seed = collections, judgement, seed
+        self.sizes = Sizes(collections.corpus)
         self._cache = cache
         self._encoders: dict[str, Encoder] = {}
         self._query_ms: dict[str, float] = {}
@@ -169,22 +170,6 @@ class Benches:
             texts,
         )
 
-    def size(self, recipe: Recipe, bench: Bench, coded: Coded) -> dict[str, float]:
+    def size(self, recipe: Recipe, bench: Bench) -> dict[str, float]:
         """The byte ledger of the whole collection under ``recipe``."""
-        return self.size_at(recipe, bench, coded.code_bytes, coded.side_bytes, self.collections.corpus.scale)
-
-    def size_at(self, recipe: Recipe, bench: Bench, code_bytes: int, side_bytes: int, scale: float) -> dict[str, float]:
-        """The byte ledger at ``scale`` times the measured sample."""
-        from sememe.planner.ledger import whole_ledger
-
-        corpus = self.collections.corpus
-        factor = scale / corpus.scale
-        return whole_ledger(
-            recipe,
-            passages=round(len(bench.real.passages) * scale),
-            records=round(corpus.total_records * factor),
-            id_bytes=round(corpus.id_bytes * factor),
-            dim=bench.real.passages.shape[1],
-            code_bytes=code_bytes,
-            side_bytes=side_bytes,
-        )
+        return self.sizes.ledger(recipe, bench.real.passages.shape[1])

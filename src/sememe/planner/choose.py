@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from sememe.errors import BudgetError
@@ -33,11 +34,15 @@ class Limits:
 
 @dataclass
 class Point:
-    """One measured recipe. ``total_bytes`` is for the whole collection: codes, side data, ids, graph, rescoring."""
+    """One measured recipe, sized for the whole collection.
+
+    ``total_bytes`` is the index on disk with its text; ``search_bytes`` is what searching needs, without text.
+    """
 
     recipe: str
     bytes_per_vector: float
     total_bytes: float
+    search_bytes: float
     quality: Estimate
     latency_ms: dict[str, float]
     build_seconds: float
@@ -55,6 +60,7 @@ class Point:
             "recipe": self.recipe,
             "bytes_per_vector": self.bytes_per_vector,
             "total_bytes": int(self.total_bytes),
+            "search_bytes": int(self.search_bytes),
             "ledger": self.ledger,
             "quality": {"metric": metric, **self.quality.as_json()},
             "latency_ms": self.latency_ms,
@@ -88,7 +94,7 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     Of two with equal bytes the better stays; of two with equal quality the smaller stays.
     """
     best: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.total_bytes, -p.quality.value)):
+    for point in sorted(points, key=lambda p: (p.search_bytes, -p.quality.value)):
         if not best or point.quality.value > best[-1].quality.value:
             best.append(point)
     return best
@@ -116,24 +122,24 @@ def choose(points: Sequence[Point], limits: Limits, prefer: Prefer) -> tuple[Poi
     if not passing:
         return max(allowed, key=lambda p: p.comparison.low if p.comparison else p.quality.value), False
     if prefer == "fast":
-        return min(passing, key=lambda p: (p.latency_ms["p95"], p.total_bytes)), True
+        return min(passing, key=lambda p: (p.latency_ms["p95"], p.search_bytes)), True
     if prefer == "quality":
-        return max(passing, key=lambda p: (p.comparison.difference if p.comparison else 0.0, -p.total_bytes)), True
-    smallest = min(p.total_bytes for p in passing)
+        return max(passing, key=lambda p: (p.comparison.difference if p.comparison else 0.0, -p.search_bytes)), True
+    smallest = min(p.search_bytes for p in passing)
     # Within two per cent of the same bytes, take the better one.
-    close = [p for p in passing if p.total_bytes <= 1.02 * smallest]
+    close = [p for p in passing if p.search_bytes <= 1.02 * smallest]
     return max(close, key=lambda p: p.comparison.low if p.comparison else 0.0), True
 
 
 def steps(points: Sequence[Point]) -> list[dict[str, Any]]:
-    """What each further byte bought along the frontier, from the largest recipe down."""
-    ordered = sorted(points, key=lambda p: -p.total_bytes)
+    """What each byte a passage bought along the frontier, from the largest recipe down."""
+    ordered = sorted(points, key=lambda p: -p.search_bytes)
     return [
         {
             "from": larger.recipe,
             "to": smaller.recipe,
-            "bytes_saved": int(larger.total_bytes - smaller.total_bytes),
+            "bytes_saved": (larger.search_bytes - smaller.search_bytes) / max(larger.passages, 1),
             "quality_cost": larger.quality.value - smaller.quality.value,
         }
-        for larger, smaller in zip(ordered, ordered[1:], strict=False)
+        for larger, smaller in pairwise(ordered)
     ]

@@ -48,24 +48,22 @@ def lexical_points(sweep: Sweep, makers: Benches, corpus: Corpus) -> list[Point]
         lexical_rank.append(best_first(scores, DEPTH))
         fused_rank.append(best_first(_fuse(scores, other), DEPTH))
     head = "" if str(recipe.chunker) == "document" else f"{recipe.chunker} | "
-    alone = makers.size_lexical(bench, scorer)
     milliseconds = float(np.median(spent))
     points = []
-    for name, ranked, ledger, milli in (
-        (f"{head}bm25 | inverted", np.concatenate(lexical_rank), alone, milliseconds),
-        (
-            f"{sweep.reference.recipe} | hybrid:bm25",
-            np.concatenate(fused_rank),
-            _added(sweep.reference.ledger, alone),
-            milliseconds + sweep.reference.latency_ms["p50"],
-        ),
+    alone, both = f"{head}bm25 | inverted", f"{sweep.reference.recipe} | hybrid:bm25"
+    for name, ranked, milli in (
+        (alone, np.concatenate(lexical_rank), milliseconds),
+        (both, np.concatenate(fused_rank), milliseconds + sweep.reference.latency_ms["p50"]),
     ):
+        dim = 0 if name is alone else bench.real.passages.shape[1]
+        ledger = makers.sizes.ledger(Recipe.parse(name), dim)
         values = _ndcg(ranked, bench.choose)
         points.append(
             Point(
                 recipe=name,
-                bytes_per_vector=ledger["total"] / max(sweep.reference.passages, 1),
+                bytes_per_vector=(ledger["codes"] + ledger["postings"]) / max(sweep.reference.passages, 1),
                 total_bytes=ledger["total"],
+                search_bytes=ledger["search"],
                 quality=bootstrap_mean(values, seed=sweep.seed),
                 latency_ms={"p50": milli, "p95": milli},
                 build_seconds=seconds * sweep.scale,
@@ -87,15 +85,6 @@ def _fuse(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]
         found = np.take_along_axis(scores, top, axis=1) > 0
         np.put_along_axis(fused, top, np.take_along_axis(fused, top, axis=1) + gain * found, axis=1)
     return fused
-
-
-def _added(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
-    """The ledger of both parts in one index; ids are stored once."""
-    keys = sorted({*a, *b})
-    total = {key: a.get(key, 0) + b.get(key, 0) for key in keys}
-    for key in ("ids", "ram", "disk", "total"):
-        total[key] -= b.get("ids", 0) if key in total else 0
-    return total
 
 
 def _ndcg(ranked: NDArray[np.int64], asked: Asked) -> NDArray[np.float64]:

@@ -26,9 +26,7 @@ def extrapolate(point: Point, sweep: Sweep, makers: Benches) -> list[dict[str, A
     bench = sweep.bench_of(recipe)
     rows = []
     for factor, label in SIZES:
-        ledger = makers.size_at(
-            recipe, bench, int(point.bytes_per_vector), int(point.ledger.get("side", 0)), sweep.scale * factor
-        )
+        ledger = makers.sizes.ledger(recipe, bench.real.passages.shape[1], factor=factor)
         growth = float(factor)
         if recipe.index.name == "hnsw":
             growth = math.log(max(point.passages * factor, 2)) / math.log(max(point.passages, 2))
@@ -38,6 +36,7 @@ def extrapolate(point: Point, sweep: Sweep, makers: Benches) -> list[dict[str, A
                 "label": label,
                 "passages": point.passages * factor,
                 "total_bytes": int(ledger["total"]),
+                "search_bytes": int(ledger["search"]),
                 "ram_bytes": int(ledger["ram"]),
                 "disk_bytes": int(ledger["disk"]),
                 "latency_ms": bench.encode_ms + scan * growth,

@@ -80,9 +80,10 @@ def expected_change(
     depth = reference.shape[1]
     top = candidate[:, :CUT]
     rank = np.full(top.shape, depth, dtype=np.int64)
+    place: dict[int, int]
     for row in range(len(top)):  # a dictionary a query beats a (q, 10, 100) comparison
         place = {record: position for position, record in enumerate(reference[row].tolist())}
-        rank[row] = [place.get(record, depth) for record in top[row].tolist()]
+        rank[row] = np.array([place.get(record, depth) for record in top[row].tolist()], dtype=np.int64)
     discount = DISCOUNT[: top.shape[1]]
     whole = relevance[: len(discount)] @ discount
     return relevance[rank] @ discount / whole - 1.0

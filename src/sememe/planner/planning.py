@@ -309,10 +309,12 @@ def _decision(
     """The choice in plain words, and what the reader must know to trust it."""
     assert sweep.reference is not None
     reference, warnings = sweep.reference, []
-    smaller = reference.total_bytes / max(chosen.total_bytes, 1)
+    smaller = reference.search_bytes / max(chosen.search_bytes, 1)
     versus = chosen.comparison
-    text = f"{chosen.recipe} needs {chosen.bytes_per_vector:g} bytes a passage, {smaller:.1f} times less in all than "
-    text += f"{reference.recipe}."
+    text = (
+        f"{chosen.recipe} needs {chosen.bytes_per_vector:g} bytes a passage instead of {reference.bytes_per_vector:g}; "
+        f"all that searching needs is {smaller:.1f} times smaller than with {reference.recipe}."
+    )
     if chosen is reference:
         text = f"No smaller recipe is surely within {sweep.tolerance:.0%} of {reference.recipe}, so that is the choice."
     elif versus is not None and np.isfinite(versus.low):

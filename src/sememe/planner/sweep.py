@@ -60,14 +60,14 @@ class Sweep:
     scale : float
         Whole collection over measured sample.
     size : callable
-        ``(recipe, passages of the bench, code bytes, side bytes) -> ledger`` for the whole collection.
+        ``(recipe, bench) -> ledger`` of the whole collection.
     """
 
     benches: list[Bench]
     tolerance: float
     scale: float
     seed: int
-    size: Callable[[Recipe, Bench, Coded], dict[str, float]]
+    size: Callable[[Recipe, Bench], dict[str, float]]
     deadline: float = float("inf")
     relevance: NDArray[np.float64] = field(default_factory=lambda: default_relevance(DEPTH))
     reference_bench: Bench | None = None
@@ -93,7 +93,7 @@ class Sweep:
             point = self._point(recipe, bench, coded, bench.exact_choose, None)
             point.exact = True
             self.points.append(point)
-        best = max(range(len(self.benches)), key=lambda i: (self.points[i].quality.value, -self.points[i].total_bytes))
+        best = max(range(len(self.benches)), key=lambda i: (self.points[i].quality.value, -self.points[i].search_bytes))
         self.reference_bench, self.reference = self.benches[best], self.points[best]
         self.reference.verdict = "reference"
         bench = self.reference_bench
@@ -195,18 +195,19 @@ class Sweep:
         changes: NDArray[np.float64] | None,
     ) -> Point:
         if judged is not None:
-            quality = bootstrap_mean(judged, samples=2_000, seed=self.seed)
+            quality = bootstrap_mean(judged, samples=1_000, seed=self.seed)
         elif changes is not None and len(changes):
-            quality = bootstrap_mean(1.0 + changes, samples=2_000, seed=self.seed)
+            quality = bootstrap_mean(1.0 + changes, samples=1_000, seed=self.seed)
         else:
             quality = Estimate(1.0, 1.0, 1.0)
         asked = bench.choose if bench.choose is not None and bench.judged is bench.real else bench.agreement
-        ledger = self.size(recipe, bench, coded)
+        ledger = self.size(recipe, bench)
         passages = round(len(bench.real.passages) * self.scale)
         return Point(
             recipe=str(recipe),
             bytes_per_vector=float(coded.code_bytes),
             total_bytes=ledger["total"],
+            search_bytes=ledger["search"],
             quality=quality,
             latency_ms=latency(coded, asked, encode_ms=bench.encode_ms, scale=self.scale),
             build_seconds=(coded.seconds + bench.encode_seconds) * self.scale,

@@ -1,0 +1,44 @@
+"""The byte ledger of a recipe over the whole collection, before it is built.
+
+Two sums matter. ``total`` is the index on disk, text and metadata included: what ``sememe build`` will report, and what
+a budget is held against. ``search`` is what searching needs (codes, learned side data, ids, graph, postings, passage
+map, rescoring tier): what recipes are compared by, since the text is the same under all of them.
+"""
+
+from __future__ import annotations
+
+from sememe.planner.corpus import Corpus
+from sememe.recipe import Recipe
+
+SEARCHED = ("codes", "side", "ids", "graph", "postings", "map", "rescore")
+
+
+class Sizes:
+    """Counts of the collection by chunking, and ledgers from them."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self._counts: dict[tuple[str, bool], object] = {}
+
+    def ledger(self, recipe: Recipe, dim: int, *, factor: float = 1.0) -> dict[str, float]:
+        """Bytes of each part for ``factor`` times the collection, with ``search``, ``ram``, ``disk`` and ``total``.
+
+        ``ram`` is what searches touch again and again; ``disk`` is the rest, read for hits, filters and the shortlist.
+        """
+        from sememe.index.ledger import predict
+        from sememe.index.sizes import CorpusSizes
+
+        lexical = any(stage.name == "hybrid" for stage in recipe.rerankers) or recipe.index.name == "inverted"
+        key = (str(recipe.chunker), lexical)
+        if key not in self._counts:
+            self._counts[key] = CorpusSizes.of(self.corpus.records, recipe)
+        counts = self._counts[key].grown(self.corpus.scale * factor)  # type: ignore[attr-defined]
+        if self.corpus.is_sample:  # what was counted beats what was estimated
+            counts["records"] = round(self.corpus.total_records * factor)
+            counts["id_bytes"] = round(self.corpus.id_bytes * factor)
+            if not counts["spans"]:
+                counts["passages"] = counts["records"]
+        parts: dict[str, float] = dict(predict(recipe, dim=dim, **counts).as_json())
+        parts["search"] = sum(parts[name] for name in SEARCHED)
+        parts["disk"] = parts["total"] - parts["ram"]
+        return parts
