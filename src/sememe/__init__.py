@@ -16,7 +16,7 @@ _LAZY = {
     "plan": "sememe.planner",
     "read": "sememe.text",
 }
-__all__ = ["Index", "Recipe", "Record", "SememeError", "build", "open", "plan", "read"]  # noqa: RUF022
+__all__ = ["Index", "Recipe", "Record", "SememeError", "build", "open", "plan", "read"]
 
 if TYPE_CHECKING:
     from sememe.contracts import Record

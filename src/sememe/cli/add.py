@@ -21,8 +21,12 @@ def run(given: argparse.Namespace) -> int:
     import sememe
     from sememe.text import read
 
-    reader = read(given.source, **shared.reader_arguments(given))
-    added = sememe.open(given.index).add(reader)
+    index = sememe.open(given.index)
+    reading = shared.reader_arguments(given)
+    if index.info()["on_duplicate"] == "first":
+        reading["on_duplicate"] = "first"  # the reader, too, meets ids that repeat
+    reader = shared.Required(read(given.source, **reading), given.source)
+    added = index.add(reader)
     if not given.quiet:
         shared.note(*reader.report.summary_lines())
     if given.json:

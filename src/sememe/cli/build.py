@@ -32,6 +32,8 @@ def run(given: argparse.Namespace) -> int:
 
     recipe = given.recipe
     reading = shared.reader_arguments(given)
+    if given.on_duplicate == "first":
+        reading["on_duplicate"] = "first"  # the reader, too, meets ids that repeat
     if given.plan:
         recipe = planner.Plan.load(given.plan).recipe
     if recipe is None:
@@ -51,7 +53,7 @@ def run(given: argparse.Namespace) -> int:
         shared.note(found.document["decision"])
     from sememe.text import read
 
-    reader = read(given.source, **reading)
+    reader = shared.Required(read(given.source, **reading), given.source)
     index = build(
         reader,
         given.output,
@@ -62,7 +64,6 @@ def run(given: argparse.Namespace) -> int:
         seed=given.seed,
     )
     assert index.report is not None  # build has just made it
-    reader.report.require_records(given.source)
     if not given.quiet:
         shared.note(*reader.report.summary_lines())
     answer = index.report.as_json()

@@ -31,7 +31,7 @@ def run(given: argparse.Namespace) -> int:
     from sememe.text import read
 
     encoder = Cached(encode.make(Recipe.parse(f"{given.encoder} | flat").encoder), VectorCache())
-    reader = read(given.source, **shared.reader_arguments(given))
+    reader = shared.Required(read(given.source, **shared.reader_arguments(given)), given.source)
     started = time.perf_counter()
     records = list(reader)
     vectors = encoder.encode([r.content for r in records], kind=given.kind, progress=True)
@@ -43,7 +43,8 @@ def run(given: argparse.Namespace) -> int:
         names.write_text("".join(f"{r.id}\n" for r in records), encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"cannot write ({error})", where=str(target)) from None
-    shared.note(*reader.report.summary_lines())
+    if not given.quiet:
+        shared.note(*reader.report.summary_lines())
     answer = {
         "vectors": str(target),
         "ids": str(names),

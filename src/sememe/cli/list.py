@@ -14,7 +14,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     from sememe import catalog
 
     verb.add_argument("room", nargs="?", choices=catalog.ROOMS, help="only this room")
-    verb.add_argument("--kind", help="only this kind: chunker, encoder, transform, quantizer, index, reranker, measure")
+    verb.add_argument("--kind", choices=[*catalog.STAGE_KINDS, "measure"], help="only this kind")
 
 
 def run(given: argparse.Namespace) -> int:

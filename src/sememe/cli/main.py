@@ -9,6 +9,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from sememe import __version__
 from sememe.errors import SememeError
@@ -31,10 +32,18 @@ VERBS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error; argparse would print the whole usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The top-level parser; a verb's own arguments are added only when that verb is asked for."""
     verbs = "\n".join(f"  {name:10} {summary}" for name, summary in VERBS.items())
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="sememe",
         usage="sememe VERB [ARGUMENTS]   (sememe VERB --help for an example)",
         description="The embedding workbench: measure what every byte buys on your own text, and build the smallest "
@@ -68,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"sememe: there is no verb {name!r}; {hint}\n")
         return 2
     module = importlib.import_module(f"sememe.cli.{name}")
-    verb = argparse.ArgumentParser(
+    verb = Parser(
         prog=f"sememe {name}",
         description=VERBS[name][0].upper() + VERBS[name][1:] + ".",
         epilog=f"example:\n  {module.EXAMPLE}",

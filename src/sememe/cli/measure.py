@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from sememe.cli import shared
-from sememe.errors import UsageError
+from sememe.errors import InputError, UsageError
 
 EXAMPLE = """sememe measure retrieval my.index --queries queries.jsonl --qrels qrels.tsv
   sememe measure retrieval out.trec --qrels qrels.tsv"""
@@ -34,12 +34,20 @@ def run(given: argparse.Namespace) -> int:
 
     qrels = read_qrels(given.qrels)
     metrics = tuple(m.strip() for m in given.metrics.split(",") if m.strip())
+    if not metrics:
+        raise UsageError("no measure is named", fix=f"write for example --metrics {','.join(METRICS)}")
     if Path(given.target).is_dir():
         if not given.queries:
             raise UsageError("measuring an index needs --queries")
         ranked = search(given.target, given.queries, qrels)
     else:
         ranked = read_run(given.target)
+        if not qrels.keys() & ranked.keys():
+            raise InputError(
+                "no query of the run has a judgement", where=given.target, fix="check that both files use the same ids"
+            )
+    if not any(ranked.get(query, {}).keys() & judged.keys() for query, judged in qrels.items()):
+        shared.note("none of the judged documents was found; check that the judgements use the ids of the collection")
     if given.run:
         write_run(ranked, given.run)
     found = evaluate(ranked, qrels, metrics)
@@ -60,9 +68,6 @@ def search(path: str, queries: str, qrels: dict[str, dict[str, int]]) -> dict[st
 
     asked = {name: text for name, text in read_queries(queries).items() if name in qrels}
     if not asked:
-        raise UsageError("no query has a judgement; check that both files use the same ids")
+        raise InputError("no query has a judgement", where=queries, fix="check that both files use the same ids")
     hits = sememe.open(path).search(list(asked.values()), 100)
-    return {
-        name: dict(zip(ids.tolist(), scores.tolist(), strict=True))
-        for name, ids, scores in zip(asked, hits.ids, hits.scores, strict=True)
-    }
+    return shared.ranking(asked, hits)

@@ -27,10 +27,10 @@ def options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--tolerance", type=shared.share, default=0.02, help="largest acceptable loss (default 2%%)")
     verb.add_argument("--prefer", choices=["small", "fast", "quality"], default="small", help="what to optimise")
     verb.add_argument("--budget", type=shared.size, help="largest index, for example 20MB")
-    verb.add_argument("--bytes-per-vector", type=float, help="most bytes a passage may take")
-    verb.add_argument("--latency", type=float, help="most milliseconds a query may take at p95")
+    verb.add_argument("--bytes-per-vector", type=shared.above_zero, help="most bytes a passage may take")
+    verb.add_argument("--latency", type=shared.above_zero, help="most milliseconds a query may take at p95")
     verb.add_argument("--sample", type=shared.positive, default=20_000, help="records to measure on")
-    verb.add_argument("--seconds", type=float, default=150.0, help="when to stop adding recipes")
+    verb.add_argument("--seconds", type=shared.above_zero, default=150.0, help="when to stop adding recipes")
     verb.add_argument("--seed", type=int, default=0)
 
 

@@ -22,5 +22,5 @@ def run(given: argparse.Namespace) -> int:
     if given.json:
         shared.print_json({"index": given.index, "generation": generation})
     else:
-        shared.say(f"{given.index}: back at commit {generation}; damaged files were set aside, not deleted")
+        shared.say(f"{given.index}: back at commit {generation}; damaged files, if any, were set aside, not deleted")
     return 0

@@ -69,14 +69,7 @@ def _many(index: Any, given: argparse.Namespace, unit: Literal["record", "passag
     if given.run:
         from sememe.measure.trec import write_run
 
-        names = [str(name) for name in queries]
-        write_run(
-            {
-                name: dict(zip(ids.tolist(), scores.tolist(), strict=True))
-                for name, ids, scores in zip(names, hits.ids, hits.scores, strict=True)
-            },
-            given.run,
-        )
+        write_run(shared.ranking(queries, hits), given.run)
         answer: dict[str, Any] = {"run": given.run, "queries": len(queries), "milliseconds": round(milliseconds, 3)}
         if given.json:
             shared.print_json(answer)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from sememe.errors import UsageError
+from sememe.errors import InputError
+
+if TYPE_CHECKING:
+    from sememe.contracts import Hits, Record
+    from sememe.text.reader import Reader
+    from sememe.text.report import ReadReport
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 _UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
@@ -31,7 +38,7 @@ def note(*lines: str) -> None:
 
 def size(text: str) -> float:
     """Bytes from ``20MB``, ``1.5 GiB`` or ``4096`` (for argparse)."""
-    match = re.fullmatch(r"\s*([\d_.]+)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*", text)
     if not match or match[2].lower() not in _UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write for example 20MB")
     return float(match[1]) * _UNITS[match[2].lower()]
@@ -56,6 +63,17 @@ def positive(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def above_zero(text: str) -> float:
+    """A number above zero, not infinite (for argparse)."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -91,12 +109,36 @@ def reader_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--text-field", help="the field or column that holds the text")
     verb.add_argument("--title-field", help="the field or column that holds the title")
     verb.add_argument("--id-field", help="the field or column that holds the id")
+    verb.add_argument("--strict", action="store_true", help="stop at the first record that cannot be used as it is")
 
 
 def reader_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The reader options that were given, as keyword arguments of ``sememe.read``."""
-    names = ("format", "text_field", "title_field", "id_field")
+    names = ("format", "text_field", "title_field", "id_field", "strict")
     return {name: getattr(options, name) for name in names if getattr(options, name)}
+
+
+class Required:
+    """The records of a reader; to find none is an error, raised before anything is committed.
+
+    Parameters
+    ----------
+    reader : Reader
+    source : str
+        What is read, for the message.
+    """
+
+    def __init__(self, reader: Reader, source: str) -> None:
+        self.reader, self.source = reader, source
+
+    @property
+    def report(self) -> ReadReport:
+        """What was read, skipped and changed."""
+        return self.reader.report
+
+    def __iter__(self) -> Iterator[Record]:
+        yield from self.reader
+        self.report.require_records(self.source)
 
 
 def read_lines(path: str) -> list[str]:
@@ -106,5 +148,16 @@ def read_lines(path: str) -> list[str]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path} ({error})") from None
+        raise InputError(f"cannot read this list ({getattr(error, 'strerror', None) or error})", where=path) from None
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def ranking(names: Iterable[str], hits: Hits) -> dict[str, dict[str, float]]:
+    """Hits as a run: query -> id -> score. Places without a hit are left out; a record counts once, at its best."""
+    run: dict[str, dict[str, float]] = {}
+    for name, ids, scores, rows in zip(names, hits.ids, hits.scores, hits.rows, strict=True):
+        ranked = run.setdefault(name, {})
+        for identity, score, row in zip(ids.tolist(), scores.tolist(), rows.tolist(), strict=True):
+            if row >= 0:
+                ranked.setdefault(identity, score)  # best first
+    return run

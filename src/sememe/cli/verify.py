@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from sememe.cli import shared
-from sememe.errors import StorageError
+from sememe.errors import FormatError, StorageError
 
 EXAMPLE = "sememe verify my.index"
 
@@ -28,6 +28,8 @@ def run(given: argparse.Namespace) -> int:
             "bytes": report.bytes,
             "problems": list(report.problems),
         }
+    except FormatError:
+        raise  # not an index, or of another version: nothing can be said about damage
     except StorageError as error:
         answer = {"ok": False, "files": 0, "bytes": 0, "problems": [str(error)]}
     if given.json:

@@ -14,6 +14,7 @@ from sememe.contracts import Encoder, Record
 from sememe.errors import InputError
 from sememe.planner.corpus import Corpus
 from sememe.planner.ledger import Sizes
+from sememe.planner.loss import OWN, SENTENCES
 from sememe.planner.questions import Questions
 from sememe.planner.sweep import Bench
 from sememe.planner.view import View, ask
@@ -22,6 +23,7 @@ from sememe.recipe import Recipe
 if TYPE_CHECKING:
     from sememe.planner.planning import Judgement
 
+ENOUGH = 50  # own queries that do without sentences of the text
 _BATCH = 512  # records encoded at a time: what an interruption can lose
 _TRIAL_SECONDS = 0.25  # of one recipe on 5,000 passages of 256 dimensions and 1,000 queries, two cores
 
@@ -117,7 +119,8 @@ class Benches:
         if len(judgement.questions):
             asked = ask(judged, judgement.questions, encoder, searched)
             choose, report = asked.take(judgement.split.choose), asked.take(judgement.split.report)
-        agreement = ask(real, self._agreement(), encoder, corpus.records)
+        compared, part = self.agreement()
+        agreement = ask(real, compared, encoder, corpus.records)
         return Bench(
             chunker=str(Recipe.parse(f"{chunker} | {name} | flat").chunker),
             encoder=str(Recipe.parse(f"{name} | flat").encoder),
@@ -126,19 +129,25 @@ class Benches:
             judged=judged,
             choose=choose,
             report=report,
+            part=part,
             encode_ms=self._query_ms[name],
             encode_seconds=seconds,
         )
 
-    def _agreement(self) -> Questions:
-        """Agreement queries, and the judged queries of the choosing split where they are the user's own."""
+    def agreement(self) -> tuple[Questions, float]:
+        """Queries whose rankings are compared, and the part of their expected change that comes true.
+
+        The user's own queries (those of the choosing split, and those without judgements) where there are enough of
+        them; sentences of the text besides, where there are not.
+        """
         judgement = self.judgement
-        if judgement.kind != "labels":
-            return judgement.agreement
-        own = judgement.questions.take(judgement.split.choose)
-        theirs = judgement.agreement
-        none: list[dict[str, int]] = [{} for _ in range(len(own) + len(theirs))]
-        return Questions(own.texts + theirs.texts, none, [""] * len(own) + theirs.left_out, own.ids + theirs.ids)
+        own = judgement.unjudged
+        if judgement.kind == "labels":
+            own = judgement.questions.take(judgement.split.choose).and_also(own)
+        own = own.without_judgements()
+        if len(own) >= ENOUGH:
+            return own, OWN
+        return own.and_also(judgement.agreement), SENTENCES
 
     def _view(self, records: Sequence[Record], chunker: str, name: str) -> View:
         from sememe.index.passages import PassageEncoder, contents, cut

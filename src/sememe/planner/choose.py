@@ -11,6 +11,7 @@ from sememe.errors import BudgetError
 from sememe.measure.stats import Estimate
 from sememe.planner.loss import Comparison
 
+CLOSE = 1.15  # recipes within this factor of the smallest count as equally small
 Prefer = Literal["small", "fast", "quality"]
 
 
@@ -126,8 +127,8 @@ def choose(points: Sequence[Point], limits: Limits, prefer: Prefer) -> tuple[Poi
     if prefer == "quality":
         return max(passing, key=lambda p: (p.comparison.difference if p.comparison else 0.0, -p.search_bytes)), True
     smallest = min(p.search_bytes for p in passing)
-    # Within two per cent of the same bytes, take the better one.
-    close = [p for p in passing if p.search_bytes <= 1.02 * smallest]
+    # Of recipes that differ little in bytes (codebooks, mostly), take the one that is surer to be as good.
+    close = [p for p in passing if p.search_bytes <= CLOSE * smallest]
     return max(close, key=lambda p: p.comparison.low if p.comparison else 0.0), True
 
 

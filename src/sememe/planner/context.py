@@ -57,11 +57,12 @@ def lexical_points(sweep: Sweep, makers: Benches, corpus: Corpus) -> list[Point]
     ):
         dim = 0 if name is alone else bench.real.passages.shape[1]
         ledger = makers.sizes.ledger(Recipe.parse(name), dim)
+        passages = int(ledger.pop("passages"))
         values = _ndcg(ranked, bench.choose)
         points.append(
             Point(
                 recipe=name,
-                bytes_per_vector=(ledger["codes"] + ledger["postings"]) / max(sweep.reference.passages, 1),
+                bytes_per_vector=(ledger["codes"] + ledger["postings"]) / max(passages, 1),
                 total_bytes=ledger["total"],
                 search_bytes=ledger["search"],
                 quality=bootstrap_mean(values, seed=sweep.seed),
@@ -70,7 +71,7 @@ def lexical_points(sweep: Sweep, makers: Benches, corpus: Corpus) -> list[Point]
                 ledger=ledger,
                 comparison=compare(values - bench.exact_choose, None, sweep.reference.quality.value, seed=sweep.seed),
                 verdict="context",
-                passages=sweep.reference.passages,
+                passages=passages,
             )
         )
     return points

@@ -34,7 +34,7 @@ def extrapolate(point: Point, sweep: Sweep, makers: Benches) -> list[dict[str, A
         rows.append(
             {
                 "label": label,
-                "passages": point.passages * factor,
+                "passages": int(ledger["passages"]),
                 "total_bytes": int(ledger["total"]),
                 "search_bytes": int(ledger["search"]),
                 "ram_bytes": int(ledger["ram"]),

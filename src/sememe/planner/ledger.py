@@ -21,7 +21,8 @@ class Sizes:
         self._counts: dict[tuple[str, bool], object] = {}
 
     def ledger(self, recipe: Recipe, dim: int, *, factor: float = 1.0) -> dict[str, float]:
-        """Bytes of each part for ``factor`` times the collection, with ``search``, ``ram``, ``disk`` and ``total``.
+        """Bytes of each part for ``factor`` times the collection, with ``search``, ``ram``, ``disk`` and ``total``;
+        beside them the number of ``passages``.
 
         ``ram`` is what searches touch again and again; ``disk`` is the rest, read for hits, filters and the shortlist.
         """
@@ -41,4 +42,5 @@ class Sizes:
         parts: dict[str, float] = dict(predict(recipe, dim=dim, **counts).as_json())
         parts["search"] = sum(parts[name] for name in SEARCHED)
         parts["disk"] = parts["total"] - parts["ram"]
+        parts["passages"] = counts["passages"]
         return parts

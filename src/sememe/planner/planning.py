@@ -40,6 +40,7 @@ class Judgement:
     explanation: str
     questions: ask_by.Questions
     agreement: ask_by.Questions
+    unjudged: ask_by.Questions  # the user's queries without judgements
     searched: list[Record] | None  # the collection with the leak removed; None where it is the real one
     split: ask_by.Split
 
@@ -183,13 +184,11 @@ def _judgement(
         known = {record.id for record in corpus.records}
         if not any(doc in known for gains in questions.relevant for doc in gains):
             raise InputError("no judged document is in the collection", where="qrels", fix="check the document ids")
-        rest = [name for name in queries if not qrels.get(name)]
-        _ask_also(agreement, {name: queries[name] for name in rest})
+        unjudged = _unjudged({name: text for name, text in queries.items() if not qrels.get(name)})
         parts = ask_by.split(len(questions), seed=seed)
         words = f"{len(questions)} queries with judgements"
-        return Judgement("labels", words, questions, agreement, None, parts)
-    if queries:
-        _ask_also(agreement, queries)
+        return Judgement("labels", words, questions, agreement, unjudged, None, parts)
+    unjudged = _unjudged(queries or {})
     questions, searched = ask_by.known_items(corpus.records, limit=STAND_INS, seed=seed)
     if len(questions) >= 30:
         parts = ask_by.split(len(questions), seed=seed)
@@ -197,20 +196,22 @@ def _judgement(
             f"{len(questions)} stand-in queries drawn from the text (a title, name or first sentence must find its own "
             "document, from which it was removed); no human judgement"
         )
-        return Judgement("stand-in", words, questions, agreement, searched, parts)
+        return Judgement("stand-in", words, questions, agreement, unjudged, searched, parts)
     if len(agreement) < 5:
         raise InputError(
             "the text is too short to draw queries from", where=corpus.source, fix="give --queries and --qrels"
         )
     words = f"agreement with the full-precision ranking on {len(agreement)} sentences of the text; no judgement at all"
     empty = np.zeros(0, dtype=np.int64)
-    return Judgement("agreement", words, ask_by.Questions(), agreement, None, ask_by.Split(empty, empty))
+    return Judgement("agreement", words, ask_by.Questions(), agreement, unjudged, None, ask_by.Split(empty, empty))
 
 
-def _ask_also(agreement: ask_by.Questions, queries: dict[str, str]) -> None:
+def _unjudged(queries: dict[str, str]) -> ask_by.Questions:
+    questions = ask_by.Questions()
     for name, text in queries.items():
         if text.strip():
-            agreement.add(name, text)
+            questions.add(name, text)
+    return questions
 
 
 def _opening(corpus: Corpus, judgement: Judgement) -> list[str]:
@@ -284,7 +285,7 @@ def _document(
             "explanation": judgement.explanation,
             "choose": len(judgement.split.choose),
             "report": len(judgement.split.report),
-            "unlabelled": len(judgement.agreement),
+            "unlabelled": len(sweep.reference_bench.agreement),
             "fit": len(sweep.reference_bench.real.passages),
         },
         "metric": sweep.metric,
@@ -335,7 +336,7 @@ def _decision(
             need = required_judgements(sweep, chosen, seed)
             warnings.append(
                 f"{len(judgement.split.choose)} judged queries alone cannot decide a margin of {sweep.tolerance:.0%}; "
-                f"agreement on {len(judgement.agreement)} unlabelled queries decided"
+                f"agreement on {len(bench.agreement)} queries decided"
                 + (f", about {need:,} judged queries would do without it" if need else "")
             )
     if corpus.is_sample:

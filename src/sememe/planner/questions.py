@@ -53,6 +53,19 @@ class Questions:
         self.relevant.append(relevant or {})
         self.left_out.append(left_out)
 
+    def and_also(self, other: Questions) -> Questions:
+        """These queries and then the others."""
+        return Questions(
+            self.texts + other.texts,
+            self.relevant + other.relevant,
+            self.left_out + other.left_out,
+            self.ids + other.ids,
+        )
+
+    def without_judgements(self) -> Questions:
+        """The same queries with nothing known of what is relevant."""
+        return Questions(self.texts, [{} for _ in self.texts], self.left_out, self.ids)
+
     def take(self, rows: Sequence[int] | np.ndarray) -> Questions:
         """The queries at ``rows``."""
         return Questions(

@@ -63,7 +63,8 @@ def _asked(sweep: Sweep, questions: Questions, makers: Benches) -> tuple[list[st
         rows = split.report if len(split.report) else split.choose
         some = questions.take(rows[:40])
         return some.texts, some.relevant
-    some = makers.judgement.agreement.take(np.arange(min(40, len(makers.judgement.agreement))))
+    compared, _ = makers.agreement()
+    some = compared.take(np.arange(min(40, len(compared))))
     return some.texts, some.relevant
 
 

@@ -42,6 +42,7 @@ class Bench:
     judged: View
     choose: Asked | None
     report: Asked | None
+    part: float  # of the expected change that comes true for the agreement queries
     encode_ms: float  # one query
     encode_seconds: float  # all passages of the sample
     exact_choose: NDArray[np.float64] | None = None  # nDCG@10 of the full-precision recipe, (q,)
@@ -133,7 +134,7 @@ class Sweep:
         changes = self._changes(coded, bench, few)
         loss = -float(changes.mean()) if len(changes) else 0.0
         judged_loss = 0.0 if judged is None else float((bench.exact_choose - judged).mean())  # type: ignore[operator]
-        hopeless = loss > HOPELESS * self.tolerance and (judged is None or judged_loss > self.margin)
+        hopeless = bench.part * loss > HOPELESS * self.tolerance and (judged is None or judged_loss > self.margin)
         if not hopeless and len(few) < len(bench.agreement):
             rest = np.arange(len(few), len(bench.agreement))
             changes = np.concatenate([changes, self._changes(coded, bench, rest)])
@@ -143,11 +144,13 @@ class Sweep:
             changes,
             self.reference.quality.value if self.reference else 1.0,
             seed=self.seed,
+            part=bench.part,
+            cautious=bench.judged is not bench.real,
         )
         point.comparison = self._chained(bench, within)
         point.verdict = "dropped" if hopeless else judge(point, self.margin)
         if hopeless:
-            point.reason = f"expected loss of {loss:.1%} after {len(few)} agreement queries"
+            point.reason = f"expected loss of {bench.part * loss:.1%} after {len(few)} agreement queries"
         self.points.append(point)
         return point
 
@@ -197,12 +200,12 @@ class Sweep:
         if judged is not None:
             quality = bootstrap_mean(judged, samples=1_000, seed=self.seed)
         elif changes is not None and len(changes):
-            quality = bootstrap_mean(1.0 + changes, samples=1_000, seed=self.seed)
+            quality = bootstrap_mean(1.0 + bench.part * changes, samples=1_000, seed=self.seed)
         else:
             quality = Estimate(1.0, 1.0, 1.0)
         asked = bench.choose if bench.choose is not None and bench.judged is bench.real else bench.agreement
         ledger = self.size(recipe, bench)
-        passages = round(len(bench.real.passages) * self.scale)
+        passages = int(ledger.pop("passages"))
         return Point(
             recipe=str(recipe),
             bytes_per_vector=float(coded.code_bytes),
