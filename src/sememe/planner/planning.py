@@ -116,6 +116,8 @@ def plan(
     collections = Collections(corpus, judgement.searched)
     choices = tuple(chunkers or chunkers_for([len(r.content) for r in corpus.records]))
     dense = [e for e in encoders if e != "bm25"]
+    if not dense:
+        raise InputError("the planner sweeps dense encoders, and bm25 is sparse", fix="name a dense one beside it")
     makers = Benches(collections, judgement, cache=cache, seed=seed)
     wanted = [(chunker, encoder) for encoder in dense for chunker in choices]
     tell(makers.forecast(wanted, limit=seconds))
