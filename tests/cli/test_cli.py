@@ -43,10 +43,10 @@ def test_plan_then_build_the_plan(sememe):
 
 
 def test_build(sememe):
-    done = sememe("build", "corpus.jsonl", "-o", "new", "--recipe", "sentences:1 | static | int8 | hnsw:8", "--json")
+    done = sememe("build", "corpus.jsonl", "-o", "new", "--recipe", "tokens:8 | static | int8 | hnsw:8", "--json")
     answer = done.json
     assert done.status == 0
-    assert answer["index"] == "new" and answer["recipe"] == "sentences:1 | static | int8 | hnsw:8"
+    assert answer["index"] == "new" and answer["recipe"] == "tokens:8 | static | int8 | hnsw:8"
     assert answer["records"] == 150 and 150 < answer["passages"] <= 450 and answer["seconds"] > 0
     assert answer["bytes"]["codes"] == answer["passages"] * 256
     assert {"codes", "ids", "graph", "text", "total"} <= answer["bytes"].keys()
@@ -87,7 +87,7 @@ def test_many_queries_become_a_trec_run_of_real_hits_only(sememe, index, found):
 
 
 def test_a_run_of_passages_counts_a_record_once_at_its_best(sememe):
-    sememe("build", "corpus.jsonl", "-o", "cut", "--recipe", "sentences:1 | static | flat")
+    sememe("build", "corpus.jsonl", "-o", "cut", "--recipe", "tokens:8 | static | flat")
     many = sememe("search", "cut", "--queries", "queries.jsonl", "--passages", "-k", 300, "--json").json["queries"]
     sememe("search", "cut", "--queries", "queries.jsonl", "--passages", "-k", 300, "--run", "out.trec")
     lines = [line.split() for line in Path("out.trec").read_text().splitlines()]

@@ -21,15 +21,14 @@ def run(given: argparse.Namespace) -> int:
     import sememe
     from sememe import planner
     from sememe.encode.cache import VectorCache
-    from sememe.text import demo_questions, demo_records
+    from sememe.text import demo_questions
 
     tell = (lambda *lines: None) if given.quiet else shared.note
     tell("reading the documentation that comes with Python: language topics and docstrings of the standard library")
-    records = list(demo_records())
-    found = planner.plan(records, tell=tell, **plan.keywords(given))
+    found = planner.plan("demo:", tell=tell, **plan.keywords(given))
     folder = Path(given.output)
     document, page = found.save(folder)
-    index = sememe.build(records, folder / "index", found.recipe, cache=VectorCache(), overwrite=True)
+    index = sememe.build("demo:", folder / "index", found.recipe, cache=VectorCache(), overwrite=True)
     questions = demo_questions()
     answers = index.results(index.search(questions, 3))
     if given.json:
