@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-DATA = Path(os.environ.get("SEMEME_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("SEMEME_DATA", Path(__file__).parents[3] / "shared" / "data")).resolve()
 
 
 def is_point(point):
