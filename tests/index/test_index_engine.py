@@ -276,3 +276,11 @@ def test_progress_is_shown_for_the_time_of_the_build(tmp_path):
     make(tmp_path / "a", toy_records(3), encoder=Watching(8), progress=True)
     make(tmp_path / "b", toy_records(3), encoder=Watching(8))
     assert (seen, progress._mode) == (["auto", before], before)
+
+
+def test_nothing_never_replaces_an_index(tmp_path):
+    built = sememe.build(toy_records(5), tmp_path / "index", "static | int8 | flat", encoder=HashingEncoder())
+    assert built.records == 5
+    with pytest.raises(InputError, match="no records"):
+        sememe.build([], tmp_path / "index", "static | int8 | flat", encoder=HashingEncoder(), overwrite=True)
+    assert sememe.open(tmp_path / "index", encoder=HashingEncoder()).records == 5

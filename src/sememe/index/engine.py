@@ -7,12 +7,14 @@ index.results(index.search("who may approve it?", where="year >= 2024"))
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Literal
 
 from sememe import progress as progress_module
+from sememe.contracts import Record
+from sememe.errors import InputError
 from sememe.index import changes
 from sememe.index.collection import Index, Source, check_body
 from sememe.index.ledger import BuildReport
@@ -34,6 +36,15 @@ def showing(progress: bool) -> Iterator[None]:
         yield
     finally:
         progress_module.set_mode(before)
+
+
+def _some(records: Iterable[Record]) -> Iterator[Record]:
+    """The records; none at all is an error, so that nothing never replaces something."""
+    count = 0
+    for count, record in enumerate(records, 1):  # noqa: B007
+        yield record
+    if not count:
+        raise InputError("there are no records, and the index that is there would be lost", fix="check the source")
 
 
 def build(
@@ -101,7 +112,7 @@ def build(
     store = Store.create(path, body, fs=fs, overwrite=overwrite)
     reader = changes.read(source, on_duplicate)
     with showing(progress):
-        counts = changes.add(store, pipeline, [], reader, intake)
+        counts = changes.add(store, pipeline, [], _some(reader) if overwrite else reader, intake)
     index = Index(store, pipeline)
     index._checked = True
     index.report = BuildReport(

@@ -108,7 +108,7 @@ def plan(
     judged = {doc for gains in (qrels or {}).values() for doc, gain in gains.items() if gain > 0}
     corpus = load(name, records, keep=judged, limit=sample, seed=seed)
     if report is not None:
-        corpus.notices.extend(report().summary_lines())
+        corpus.notices.extend(report().summary_lines()[1:])  # the first line counts what is counted here already
     judgement = _judgement(corpus, queries, qrels, seed)
     for line in _opening(corpus, judgement):
         tell(line)
@@ -217,7 +217,7 @@ def _unjudged(queries: dict[str, str]) -> ask_by.Questions:
 
 
 def _opening(corpus: Corpus, judgement: Judgement) -> list[str]:
-    size = f"{corpus.total_records:,} records, {corpus.total_characters / 1e6:,.1f} million characters"
+    size = f"{corpus.total_records:,} records, {corpus.total_characters:,} characters"
     if corpus.is_sample:
         size += f"; {len(corpus.records):,} of them measured"
     return [size, *corpus.notices, f"judged by {judgement.explanation}"]

@@ -32,8 +32,8 @@ class FieldMap:
     """Picks id, title and text out of the records of one file, and types the rest as metadata.
 
     A field the caller named is taken exactly; otherwise the first present of the usual names, also in other letter
-    case. The first record (or the header) must have the text, or at least a title; later ones without either are
-    skipped and counted.
+    case. The first record (or the header) must have the text, or at least a title where no text field was named; later
+    ones without either are skipped and counted.
     """
 
     def __init__(self, label: str, options: Options, report: ReadReport) -> None:
@@ -66,7 +66,7 @@ class FieldMap:
         title_key = self._find(fields, options.title_field, TITLE_FIELDS)
         id_key = self._find(fields, options.id_field, ID_FIELDS)
         first, self._first = self._first, False
-        if text_key is None and title_key is None:
+        if text_key is None and (title_key is None or (first and options.text_field is not None)):
             if first:
                 raise self._no_text(fields, source)
             self.report.note(source, "no text field", detail=_present(fields))

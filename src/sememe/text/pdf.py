@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator
 
 from sememe.contracts import Record, Value
@@ -31,6 +32,7 @@ def pdf_records(source: Input, options: Options, report: ReadReport) -> Iterator
         from pypdf import PdfReader
     except ImportError:
         raise MissingDependency("pypdf", extra="pdf", need="reading PDF") from None
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it would log, our error or notice says
     data = read_all(source, _MAX_BYTES)
     if data is None:
         report.note(source.label, ENORMOUS, detail=f"more than {_MAX_BYTES >> 20} MiB")
