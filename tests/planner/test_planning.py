@@ -130,3 +130,10 @@ def test_bad_arguments_get_one_clear_line(arguments: dict, says: str, cache: Vec
 def test_an_empty_collection_is_refused(cache: VectorCache) -> None:
     with pytest.raises(InputError, match="no readable text"):
         sememe.plan([], cache=cache)
+
+
+def test_lexical_search_that_answers_better_is_pointed_out(cranfield: Plan) -> None:
+    """On this collection BM25 and the static encoder together are far better than either: a user should know."""
+    fused = next(p for p in cranfield.document["context"] if "hybrid" in p["recipe"])
+    assert fused["versus_reference"]["low"] > 0
+    assert any("hybrid:bm25" in warning for warning in cranfield.document["warnings"])

@@ -144,6 +144,7 @@ def plan(
         "command": build_command(name, chosen.recipe),
     }
     document["decision"], document["warnings"] = _decision(sweep, chosen, within, limits, judgement, corpus, seed)
+    document["warnings"] += _better_beside(context)
     return Plan(document)
 
 
@@ -350,6 +351,18 @@ def _decision(
     if sweep.unmeasured:
         warnings.append(f"{sweep.unmeasured} recipes were left out when the time was up; --seconds gives more")
     return text, warnings
+
+
+def _better_beside(context: list[Point]) -> list[str]:
+    """What is shown beside the frontier and answers significantly better than the reference."""
+    better = [p for p in context if p.comparison is not None and p.comparison.low > 0]
+    if not better:
+        return []
+    best = max(better, key=lambda p: p.quality.value)
+    return [
+        f"{best.recipe} answers significantly better than the reference ({best.quality.value:.3f}); the choice can be "
+        "built with | hybrid:bm25 at its end"
+    ]
 
 
 def required_judgements(sweep: Sweep, point: Point, seed: int) -> int | None:
