@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -98,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()  # the reader of our output has left; that is not an error of ours
         return 0
     except KeyboardInterrupt:
-        command = " ".join(["sememe", *given])
+        command = shlex.join(["sememe", *given])
         sys.stderr.write(f"\nsememe {name}: interrupted; what was encoded is kept, go on with: {command}\n")
         return 130
 

@@ -207,7 +207,7 @@ class Cached:
         known, vectors = self.cache.get(self.encoder, names, kind)
         missing = np.flatnonzero(~known)
         with stepping(f"encoding with {self.name}", len(missing), progress) as step:
-            for rows in _portions(missing, max(batch_size, 256)):
+            for rows in _portions(missing, max(batch_size, 64)):
                 portion = [names[row] for row in rows]
                 vectors[rows] = self.encoder.encode(portion, kind=kind, batch_size=batch_size)
                 self.cache.put(self.encoder, portion, vectors[rows], kind)
