@@ -61,3 +61,10 @@ def test_within_a_budget_but_outside_tolerance_gives_the_best_and_says_so() -> N
 def test_steps_add_up() -> None:
     points = frontier([point("a", 10, 0.1), point("b", 100, 0.2), point("c", 1000, 0.3)])
     assert sum(s["bytes_saved"] for s in steps(points)) == pytest.approx(990)
+
+
+def test_of_equally_small_recipes_the_one_with_the_truest_scores_is_chosen() -> None:
+    plain, codebook, large = point("plain", 100, 0.5), point("codebook", 130, 0.5), point("large", 150, 0.5)
+    codebook.bytes_per_vector = large.bytes_per_vector = plain.bytes_per_vector
+    plain.distortion, codebook.distortion, large.distortion = 0.02, 0.01, 0.001
+    assert choose([plain, codebook, large], Limits(), "small")[0].recipe == "codebook"

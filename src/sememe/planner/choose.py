@@ -11,7 +11,7 @@ from sememe.errors import BudgetError
 from sememe.measure.stats import Estimate
 from sememe.planner.loss import Comparison
 
-CLOSE = 1.15  # recipes within this factor of the smallest count as equally small
+CLOSE = 1.4  # equally small: as few bytes a passage, and at most this many times the bytes in all (codebooks)
 Prefer = Literal["small", "fast", "quality"]
 
 
@@ -54,6 +54,7 @@ class Point:
     reason: str = ""
     exact: bool = False
     passages: int = 0
+    distortion: float = 0.0  # share of the variance of exact scores that the code loses
 
     def as_json(self, metric: str, reference: float) -> dict[str, Any]:
         """The POINT shape of plan.json."""
@@ -67,6 +68,7 @@ class Point:
             "latency_ms": self.latency_ms,
             "build_seconds": self.build_seconds,
             "passages": self.passages,
+            "distortion": self.distortion,
             "status": "dropped" if self.verdict == "dropped" else "measured",
             "verdict": self.verdict,
         }
@@ -127,9 +129,14 @@ def choose(points: Sequence[Point], limits: Limits, prefer: Prefer) -> tuple[Poi
     if prefer == "quality":
         return max(passing, key=lambda p: (p.comparison.difference if p.comparison else 0.0, -p.search_bytes)), True
     smallest = min(p.search_bytes for p in passing)
-    # Of recipes that differ little in bytes (codebooks, mostly), take the one that is surer to be as good.
-    close = [p for p in passing if p.search_bytes <= CLOSE * smallest]
-    return max(close, key=lambda p: p.comparison.low if p.comparison else 0.0), True
+    least = min((p for p in passing if p.search_bytes == smallest), key=lambda p: p.bytes_per_vector)
+    # Among equally small recipes queries can rarely tell; the error of the scores can, without sampling noise.
+    close = [
+        p
+        for p in passing
+        if p is least or (p.bytes_per_vector <= least.bytes_per_vector and p.search_bytes <= CLOSE * smallest)
+    ]
+    return min(close, key=lambda p: (p.distortion, p.search_bytes)), True
 
 
 def steps(points: Sequence[Point]) -> list[dict[str, Any]]:

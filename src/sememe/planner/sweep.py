@@ -19,7 +19,7 @@ from sememe.planner.loss import (
     ndcg,
     relevance_by_rank,
 )
-from sememe.planner.trial import Coded, code, latency, rank
+from sememe.planner.trial import Coded, code, distortion, latency, rank
 from sememe.planner.view import DEPTH, Asked, View
 from sememe.recipe import Recipe
 
@@ -216,6 +216,7 @@ class Sweep:
             build_seconds=(coded.seconds + bench.encode_seconds) * self.scale,
             ledger=ledger,
             passages=passages,
+            distortion=distortion(coded, bench.real, bench.agreement),
         )
 
     def _against_reference(self, bench: Bench) -> Comparison:

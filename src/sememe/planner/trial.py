@@ -130,6 +130,24 @@ def _masked(scores: NDArray[np.float32], left_out: NDArray[np.int64]) -> NDArray
     return scores
 
 
+def distortion(coded: Coded, view: View, asked: Asked) -> float:
+    """Share of the variance of the exact scores that the codes lose: ``1 - r**2`` over queries and passages.
+
+    Scores of the finer tier where there is one, since that is what orders the answers.
+    """
+    queries = asked.vectors[:64]
+    rows = np.linspace(0, len(view.passages) - 1, min(len(view.passages), 2_000)).astype(np.int64)
+    exact = (queries @ view.passages[rows].T).astype(np.float64)
+    if coded.finer is not None and coded.finer_codes is not None:
+        got = coded.finer.scores(coded.chain.project(queries), coded.finer_codes[rows])
+    else:
+        got = coded.chain.scores(queries, coded.codes[rows])
+    got = got.astype(np.float64)
+    exact, got = exact - exact.mean(axis=1, keepdims=True), got - got.mean(axis=1, keepdims=True)
+    norm = float((exact**2).sum() * (got**2).sum())
+    return max(0.0, 1.0 - float((exact * got).sum()) ** 2 / norm) if norm > 0 else 0.0
+
+
 def latency(coded: Coded, asked: Asked, *, encode_ms: float, scale: float, repeats: int = 24) -> dict[str, float]:
     """Milliseconds of one query at a time: encoding, scanning all codes, rescoring. p50 and p95 of ``repeats``.
 

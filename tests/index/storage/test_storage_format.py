@@ -267,3 +267,10 @@ def test_the_lint_has_teeth():
     ):
         assert list(offences(line)), line
     assert not list(offences("self.fs.exists(p)"))
+
+
+def test_the_order_of_flags_means_nothing():
+    one, other = (
+        Manifest.from_bytes(signed(plain(writer_flags=flags)), where="x") for flags in (["b", "a"], ["a", "b"])
+    )
+    assert one == other and Manifest.from_bytes(one.to_bytes(), where="again") == one

@@ -239,7 +239,7 @@ class _Reader:
         values = table.get(key)
         if not isinstance(values, list):
             _damaged(self.where, f"{key} is not a list")
-        return tuple(self.text(value, key) for value in values)
+        return tuple(sorted(self.text(value, key) for value in values))  # a set: their order means nothing
 
     def table(self, value: Any, what: str) -> dict[str, Any]:
         if not isinstance(value, dict):
