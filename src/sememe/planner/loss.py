@@ -9,7 +9,8 @@ otherwise, since every change then counts as a loss.
 
 What really happens is a part of that: some swaps help. How large a part was measured on five judged collections and
 eleven codes (``benchmarks/agreement.py`` prints the table): about a half for the user's own queries, about a third for
-sentences of the text, which lie in denser neighbourhoods; each with an error of two fifths of itself.
+sentences of the text, which lie in denser neighbourhoods. Both, and the error of two fifths that each carries,
+are rounded by eye from that table, and the collections of ``benchmarks/heldout.py`` are the same ones.
 
 Judgements and agreement are weighed by their precision, and agreement is set aside where it contradicts the user's own
 judgements. Stand-in queries are another matter: what a document is known by finds it with a wide margin, so a coarse
