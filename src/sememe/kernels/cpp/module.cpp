@@ -1,0 +1,30 @@
+// The extension module `sememe.kernels._native`. Each kernel binds itself in its own file.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <vector>
+
+#include "level.h"
+
+namespace nb = nanobind;
+
+void bind_symbols(nb::module_& m);
+
+NB_MODULE(_native, m) {
+  m.doc() = "The compiled loops of sememe.kernels; the modules there call them and say what they do.";
+  m.def("level", [] { return std::string(sememe::name(sememe::current())); }, "The dispatch level in use.");
+  m.def(
+      "levels",
+      [] {
+        std::vector<std::string> names;
+        for (auto level : {sememe::Level::plain, sememe::Level::avx2, sememe::Level::neon, sememe::Level::avx512})
+          if (sememe::available(level)) names.emplace_back(sememe::name(level));
+        return names;
+      },
+      "The dispatch levels that this machine can run, slowest first.");
+  m.def("use", [](const std::string& name) { return sememe::use(name.c_str()); }, nb::arg("name"),
+        "Switch to a level; False where it is not available.");
+  bind_symbols(m);
+}

@@ -1,0 +1,309 @@
+// The binding of the symbol scan: prepares queries, walks over rows, keeps candidates, scores them exactly.
+#include "symbols.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "parallel.h"
+
+namespace nb = nanobind;
+using namespace sememe;
+
+namespace {
+
+template <class T, int dims>
+using Array = nb::ndarray<const T, nb::numpy, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr int64_t kScratch = 32 << 10;  // bytes of unpacked rows at a time: they stay in the first cache
+
+// The rows that may be among the k best of one query, given for each the least and the most its score can be.
+class Shortlist {
+ public:
+  explicit Shortlist(int64_t k) : k_(k), limit_(4 * k + 256) {}
+
+  float least() const { return least_; }
+
+  void offer(float low, float high, int64_t row) {
+    rows_.push_back({high, row});
+    if (static_cast<int64_t>(lows_.size()) < k_) {
+      lows_.push_back(low);
+      std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
+      if (static_cast<int64_t>(lows_.size()) == k_) least_ = lows_.front();
+    } else if (low > lows_.front()) {
+      std::pop_heap(lows_.begin(), lows_.end(), std::greater<float>());
+      lows_.back() = low;
+      std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
+      least_ = lows_.front();
+    }
+    if (static_cast<int64_t>(rows_.size()) >= limit_) {
+      prune();
+      limit_ = std::max<int64_t>(4 * k_ + 256, 2 * static_cast<int64_t>(rows_.size()));
+    }
+  }
+
+  void merge(const Shortlist& other) {
+    for (float low : other.lows_) {
+      if (static_cast<int64_t>(lows_.size()) < k_) {
+        lows_.push_back(low);
+        std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
+      } else if (low > lows_.front()) {
+        std::pop_heap(lows_.begin(), lows_.end(), std::greater<float>());
+        lows_.back() = low;
+        std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
+      }
+    }
+    if (static_cast<int64_t>(lows_.size()) == k_) least_ = lows_.front();
+    rows_.insert(rows_.end(), other.rows_.begin(), other.rows_.end());
+  }
+
+  void prune() {
+    rows_.erase(std::remove_if(rows_.begin(), rows_.end(), [&](const Row& r) { return r.high < least_; }), rows_.end());
+  }
+
+  struct Row {
+    float high;
+    int64_t row;
+  };
+  const std::vector<Row>& rows() const { return rows_; }
+
+ private:
+  int64_t k_, limit_;
+  float least_ = kNever;
+  std::vector<float> lows_;  // a heap: the k highest of the least scores
+  std::vector<Row> rows_;
+};
+
+float scale_of(const SymbolCode& code, const uint8_t* row) {
+  const uint8_t* at = row + code.tail_offset;
+  switch (code.tail) {
+    case Tail::bfloat16: {
+      uint16_t narrow;
+      std::memcpy(&narrow, at, 2);
+      const uint32_t wide = static_cast<uint32_t>(narrow) << 16;
+      float value;
+      std::memcpy(&value, &wide, 4);
+      return value;
+    }
+    case Tail::half: {
+      uint16_t narrow;
+      std::memcpy(&narrow, at, 2);
+      uint32_t wide = (static_cast<uint32_t>(narrow & 0x7FFF) << 13) | (static_cast<uint32_t>(narrow & 0x8000) << 16);
+      float value;
+      std::memcpy(&value, &wide, 4);
+      return value * 0x1p112f;  // exact for finite numbers, subnormal ones included
+    }
+    case Tail::single: {
+      float value;
+      std::memcpy(&value, at, 4);
+      return value;
+    }
+    default:
+      return 1.0f;
+  }
+}
+
+struct Prepared {
+  std::vector<uint8_t> narrow_levels;
+  std::vector<int8_t> narrow;
+  std::vector<float> shift, margin;
+  int64_t padded;
+};
+
+// Weights as int8 and levels as uint8, with the most that both roundings can add up to in a score.
+Prepared prepare(const SymbolCode& code, const double* weights, int64_t count, int symbols) {
+  Prepared out;
+  out.padded = (code.d + 63) / 64 * 64;
+  const double low = *std::min_element(code.levels, code.levels + symbols);
+  const double high = *std::max_element(code.levels, code.levels + symbols);
+  bool whole = true;  // the level of symbol s is low + s * step: the symbols themselves will do
+  const double even = symbols > 1 ? (code.levels[symbols - 1] - code.levels[0]) / (symbols - 1) : 1.0;
+  for (int s = 0; s < symbols; ++s)
+    whole = whole && std::abs(code.levels[s] - (code.levels[0] + s * even)) <= 1e-12 * (std::abs(even) * symbols);
+  double step = even, base = code.levels[0], off = 0.0;
+  if (!whole || even <= 0) {
+    whole = false;
+    step = high > low ? (high - low) / 255 : 1.0;
+    base = low;
+    out.narrow_levels.assign(256, 0);
+    for (int s = 0; s < symbols; ++s) {
+      const double exact = (code.levels[s] - low) / step, rounded = std::nearbyint(exact);
+      off = std::max(off, std::abs(exact - rounded));
+      out.narrow_levels[s] = static_cast<uint8_t>(rounded);
+    }
+  }
+  const double reach = whole ? (symbols - 1) / 2.0 : 127.5;  // half the range of the narrow levels
+  out.narrow.assign(count * out.padded, 0);
+  out.shift.resize(count);
+  out.margin.resize(count);
+  for (int64_t q = 0; q < count; ++q) {
+    const double* w = weights + q * code.d;
+    double most = 0, sum = 0, size = 0, error = 0, slip = 0;
+    for (int64_t j = 0; j < code.d; ++j) most = std::max(most, std::abs(w[j]));
+    const double unit = most > 0 ? most / 127 : 1.0;
+    for (int64_t j = 0; j < code.d; ++j) {
+      const double scaled = w[j] / unit, rounded = std::nearbyint(scaled);
+      out.narrow[q * out.padded + j] = static_cast<int8_t>(rounded);
+      sum += scaled;
+      size += std::abs(scaled);
+      error += std::abs(scaled - rounded);
+      slip += scaled - rounded;
+    }
+    // score / (unit * step) = integers + slip * reach + sum * base / step, give or take the margin (at least one, which
+    // also covers rounding to float32).
+    out.shift[q] = static_cast<float>(slip * reach + sum * base / step);
+    out.margin[q] = static_cast<float>(error * reach + size * off + 1.0 + 2e-7 * std::abs(sum * base / step));
+  }
+  return out;
+}
+
+struct Job {
+  SymbolCode code;
+  const uint8_t* codes;
+  const double* weights;
+  const double* constants;
+  int64_t queries, n, k;
+  const int64_t* pick;  // row numbers, or null
+};
+
+void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, std::vector<Shortlist>& lists) {
+  const int64_t padded = ready.padded;
+  const int64_t block = std::max<int64_t>(kTile, kScratch / padded / kTile * kTile);
+  std::vector<uint8_t> rows(block * padded);
+  std::vector<float> scales(job.code.tail == Tail::none ? 0 : block, 1.0f);
+  const int64_t most = std::min<int64_t>(job.queries, 256);
+  std::vector<int32_t> sums(most * kTile);
+  auto unpack = SEMEME_PICK(unpack_symbols);
+  auto multiply = SEMEME_PICK(multiply_symbols);
+  auto pass = SEMEME_PICK(passing);
+  for (int64_t start = first; start < last; start += block) {
+    const int64_t count = std::min(block, last - start);
+    const uint8_t* codes = job.pick ? job.codes : job.codes + start * job.code.stride;
+    const int64_t* pick = job.pick ? job.pick + start : nullptr;
+    unpack(job.code, codes, pick, count, padded, rows.data());
+    for (size_t r = 0; r < scales.size() && static_cast<int64_t>(r) < count; ++r)
+      scales[r] = scale_of(job.code, codes + (pick ? pick[r] : static_cast<int64_t>(r)) * job.code.stride);
+    for (int64_t tile = 0; tile < count; tile += kTile) {
+      const int64_t here = std::min<int64_t>(kTile, count - tile);
+      const uint32_t valid = here == 32 ? ~0u : (1u << here) - 1;
+      const float* scale = scales.empty() ? nullptr : scales.data() + tile;
+      for (int64_t q0 = 0; q0 < job.queries; q0 += most) {
+        const int64_t some = std::min(most, job.queries - q0);
+        multiply(rows.data() + tile * padded, ready.narrow.data() + q0 * padded, some, padded, sums.data());
+        for (int64_t q = 0; q < some; ++q) {
+          const float shift = ready.shift[q0 + q], margin = ready.margin[q0 + q];
+          Shortlist& list = lists[q0 + q];
+          uint32_t mask = valid & pass(sums.data() + q * kTile, shift, scale, margin, list.least());
+          for (; mask; mask &= mask - 1) {
+            const int r = __builtin_ctz(mask);
+            const float factor = scale ? scale[r] : 1.0f;
+            const float middle = static_cast<float>(sums[q * kTile + r]) + shift;
+            const float high = (middle + margin) * factor;
+            if (high < list.least()) continue;
+            list.offer((middle - margin) * factor, high, pick ? pick[tile + r] : start + tile + r);
+          }
+        }
+      }
+    }
+  }
+}
+
+int64_t packed_bytes(int64_t d, int bits) {
+  if (bits == 0) return (d + 4) / 5;
+  int64_t bytes = 0;
+  for (int width : {8, 4, 2, 1})
+    if (bits >= width) {
+      bits -= width;
+      bytes += (d * width + 7) / 8;
+    }
+  return bytes;
+}
+
+struct Best {
+  float score;
+  int64_t row;
+  bool operator<(const Best& other) const {
+    return score > other.score || (score == other.score && row < other.row);
+  }
+};
+
+nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, int tail, int64_t tail_offset,
+                       Array<double, 1> levels, Array<double, 2> weights, Array<double, 1> constants, int64_t k,
+                       std::optional<Array<int64_t, 1>> rows, int threads) {
+  const int symbols = bits == 0 ? 3 : 1 << bits;
+  const int64_t packed = packed_bytes(d, bits);
+  const int64_t tail_bytes = tail == 0 ? 0 : tail == 3 ? 4 : 2;
+  if (bits < 0 || bits > 8 || d < 1 || d > 65536 || k < 1 || static_cast<int64_t>(levels.shape(0)) != symbols ||
+      packed > static_cast<int64_t>(codes.shape(1)) || tail < 0 || tail > 3 || tail_offset < 0 ||
+      tail_offset + tail_bytes > static_cast<int64_t>(codes.shape(1)) ||
+      static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0))
+    throw std::invalid_argument("arguments of scan_symbols do not fit together");
+  std::vector<double> all(256, 0.0);
+  std::copy(levels.data(), levels.data() + symbols, all.begin());
+  Job job{{static_cast<int64_t>(codes.shape(1)), d, bits, flip, static_cast<Tail>(tail), tail_offset, nullptr,
+           all.data()},
+          codes.data(), weights.data(), constants.data(), static_cast<int64_t>(weights.shape(0)),
+          rows ? static_cast<int64_t>(rows->shape(0)) : static_cast<int64_t>(codes.shape(0)), k,
+          rows ? rows->data() : nullptr};
+  if (rows)
+    for (int64_t i = 0; i < job.n; ++i)
+      if (job.pick[i] < 0 || job.pick[i] >= static_cast<int64_t>(codes.shape(0)))
+        throw std::out_of_range("a row number lies outside the codes");
+  const int64_t width = std::min(k, job.n), count = job.queries;
+  float* scores = new float[count * width + 1];
+  nb::capsule keep_scores(scores, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  int64_t* found = new int64_t[count * width + 1];
+  nb::capsule keep_found(found, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
+  if (width > 0) {
+    nb::gil_scoped_release release;
+    const Prepared ready = prepare(job.code, job.weights, count, symbols);
+    if (!ready.narrow_levels.empty()) job.code.narrow = ready.narrow_levels.data();
+    // A thread is worth its start only for some hundred microseconds of work.
+    const int64_t work = job.n * d * std::max<int64_t>(1, count / 4) / (8 << 20);
+    const int parts = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, work)));
+    std::vector<std::vector<Shortlist>> lists(parts, std::vector<Shortlist>(count, Shortlist(width)));
+    parallel(job.n, parts, [&](int part, int64_t first, int64_t last) { scan(job, ready, first, last, lists[part]); });
+    auto exact = SEMEME_PICK(exact_symbols);
+    parallel(count, std::min<int>(parts, static_cast<int>(count)), [&](int, int64_t first, int64_t last) {
+      std::vector<uint8_t> scratch(d);
+      std::vector<Best> best;
+      for (int64_t q = first; q < last; ++q) {
+        Shortlist& list = lists[0][q];
+        for (int part = 1; part < parts; ++part) list.merge(lists[part][q]);
+        list.prune();
+        best.clear();
+        for (const auto& row : list.rows()) {
+          const uint8_t* at = job.codes + row.row * job.code.stride;
+          const double sum = exact(job.code, job.weights + q * d, at, scratch.data());
+          best.push_back({static_cast<float>(job.constants[q] + scale_of(job.code, at) * sum), row.row});
+        }
+        std::partial_sort(best.begin(), best.begin() + width, best.end());
+        for (int64_t i = 0; i < width; ++i) {
+          scores[q * width + i] = best[i].score;
+          found[q * width + i] = best[i].row;
+        }
+      }
+    });
+  }
+  const size_t shape[2] = {static_cast<size_t>(count), static_cast<size_t>(width)};
+  return nb::make_tuple(nb::ndarray<nb::numpy, float>(scores, 2, shape, keep_scores),
+                        nb::ndarray<nb::numpy, int64_t>(found, 2, shape, keep_found));
+}
+
+}  // namespace
+
+void bind_symbols(nb::module_& m) {
+  m.def("scan_symbols", &scan_symbols, nb::arg("codes"), nb::arg("d"), nb::arg("bits"), nb::arg("flip"),
+        nb::arg("tail"), nb::arg("tail_offset"), nb::arg("levels"), nb::arg("weights"), nb::arg("constants"),
+        nb::arg("k"), nb::arg("rows").none(), nb::arg("threads"),
+        "The k best rows for each query: scores (q, k'), rows (q, k'). See kernels/symbols.py.");
+}

@@ -1,0 +1,58 @@
+// Scanning codes in which every dimension is a small symbol that stands for a level (int8, int4, uniform, power,
+// ternary, binary ...): score(q, row) = constant[q] + scale[row] * sum_j weight[q, j] * levels[symbol(row, j)].
+//
+// The scan itself is in integers: weights as int8, levels as uint8, and a bound on what that rounding can do to a score.
+// A row stays a candidate while its score could be among the best k, and candidates are scored in double precision, so
+// the answer is that of the formula above.
+#pragma once
+
+#include <cstdint>
+
+#include "level.h"
+
+namespace sememe {
+
+enum class Tail : int { none = 0, bfloat16 = 1, half = 2, single = 3 };
+
+// How a row of codes is laid out, and what its symbols stand for.
+struct SymbolCode {
+  int64_t stride;         // bytes from row to row
+  int64_t d;              // dimensions
+  int bits;               // 1 to 8 as kernels/bits.py packs them; 0: five ternary digits a byte
+  int flip;               // xor-ed to every symbol: 128 turns int8 into an offset code
+  Tail tail;              // the row's scale
+  int64_t tail_offset;    // where it lies in the row
+  const uint8_t* narrow;  // 256 levels as uint8, or null where a symbol is its own level
+  const double* levels;   // 256 levels, indexed by the flipped symbol
+};
+
+// A batch of queries, prepared for the scan.
+struct SymbolQueries {
+  int64_t count;           // a multiple of `tile`
+  int64_t padded;          // dimensions rounded up to a multiple of 64
+  const int8_t* narrow;    // (count, padded)
+  const float* shift;      // (count,) added to the integer sum before a row's scale counts
+  const float* margin;     // (count,) how far the integer score may be off, in the same unit
+};
+
+
+
+constexpr int kTile = 16;  // rows scored together
+
+}  // namespace sememe
+
+// Unpack `rows` rows (a multiple of 16; missing ones repeat the last) into uint8 (rows, padded) levels.
+// codes: the first row, or with `pick` non-null the row numbers.
+SEMEME_DECLARE(void unpack_symbols(const SymbolCode& code, const uint8_t* codes, const int64_t* pick, int64_t rows,
+                                   int64_t padded, uint8_t* out);)
+
+// Integer products of 16 unpacked rows with `count` queries: out (count, 16).
+SEMEME_DECLARE(void multiply_symbols(const uint8_t* rows, const int8_t* queries, int64_t count, int64_t padded,
+                                     int32_t* out);)
+
+// Which of 16 scores pass: bit r of the result is (sum[r] + shift + margin) * scale[r] >= least; scale may be null.
+SEMEME_DECLARE(uint32_t passing(const int32_t* sums, float shift, const float* scale, float margin, float least);)
+
+// The formula in double precision for one query and one row; `symbols` is scratch of `d` bytes.
+SEMEME_DECLARE(double exact_symbols(const SymbolCode& code, const double* weights, const uint8_t* row,
+                                    uint8_t* symbols);)
