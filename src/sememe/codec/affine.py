@@ -5,6 +5,7 @@ Because the code is linear, a score needs no decoding: ``q . x = (q * step) . co
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sememe.contracts import Codes, Vectors
 from sememe.errors import InputError
 from sememe.kernels import bits as packing
 from sememe.kernels import dots
+from sememe.kernels.symbols import SymbolScan
 
 Learned = NDArray[np.float32] | float
 
@@ -35,8 +37,9 @@ class Affine(Quantizer):
     offset_: Learned
     step_: Learned
 
+    @abstractmethod
     def _bits(self) -> int:
-        raise NotImplementedError
+        """Bits of each ``k``."""
 
     def _range(self) -> tuple[int, int]:
         """The smallest and largest ``k``."""
@@ -79,6 +82,19 @@ class Affine(Quantizer):
         """What is stored for ``k = 0``."""
         bits = self._bits()
         return 0 if bits == 8 else 1 << (bits - 1)
+
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """The levels are whole numbers: weights take the steps, constants the offsets."""
+        queries = self._check_input(Q).astype(np.float64)
+        offset = np.broadcast_to(np.asarray(self.offset_, dtype=np.float64), (queries.shape[1],))
+        bits = self._bits()
+        return SymbolScan(
+            weights=queries * np.asarray(self.step_, dtype=np.float64),
+            constants=queries @ offset,
+            levels=np.arange(1 << bits) - float(self._zero() if bits < 8 else 128),
+            bits=bits,
+            signed=bits == 8,
+        )
 
     def _decode(self, codes: Codes) -> Vectors:
         values = dots.widened(self._planes(codes), self._layout())

@@ -8,6 +8,7 @@ that nothing ever holds more than about a MiB of widened rows.
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from sememe.contracts import Codes, Vectors, unit_rows
 from sememe.errors import InputError
 from sememe.estimator import Estimator
+from sememe.kernels.symbols import SymbolScan
 
 _SCRATCH = 1 << 20  # bytes of widened rows at a time: what stays in a core's cache
 _MOST_ROWS = 1 << 14
@@ -52,7 +54,7 @@ def width(owner: Estimator, value: object, d: int, *, name: str = "d") -> int:
     return int(value)
 
 
-class Transform(Estimator):
+class Transform(Estimator, ABC):
     """A map of vectors ``(n, d) -> (n, d')``. Subclasses write ``_learn`` and ``_apply``."""
 
     def fit(self, X: Vectors, y: object = None) -> Self:
@@ -79,11 +81,12 @@ class Transform(Estimator):
     def _learn(self, X: Vectors) -> None:
         """Set the learned attributes."""
 
+    @abstractmethod
     def _apply(self, X: Vectors) -> Vectors:
-        raise NotImplementedError
+        """Map checked float32 rows ``(n, d)``; ``renormalize`` is seen to afterwards."""
 
 
-class Quantizer(Estimator):
+class Quantizer(Estimator, ABC):
     """Vectors to codes of ``code_bytes_`` bytes. ``scores`` equals ``Q @ decode(codes).T`` within float32 rounding."""
 
     code_bytes_: int
@@ -95,9 +98,9 @@ class Quantizer(Estimator):
         self._learn(rows)
         return self
 
+    @abstractmethod
     def bytes_per_vector(self, d: int) -> int:
         """Exact bytes a vector of width ``d`` takes; known before fitting."""
-        raise NotImplementedError
 
     def encode(self, X: Vectors) -> Codes:
         """Codes, uint8 ``(n, code_bytes_)``, of float rows ``(n, d)``."""
@@ -134,6 +137,13 @@ class Quantizer(Estimator):
         """Inner products of float queries ``(q, d)`` with the decoded codes, float32 ``(q, n)``, block by block."""
         return self.scorer(Q)(codes)
 
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """Queries ``(q, d)`` prepared for the compiled scan, where codes are symbols with levels; None for others.
+
+        Its scores are those of ``scores``, to float32 rounding.
+        """
+        return None
+
     def _row_scratch(self, queries: int) -> int:
         """Bytes a row takes while it is scored against so many queries: float32 values, unless a kernel avoids that."""
         return 4 * self.n_features_in_
@@ -151,14 +161,17 @@ class Quantizer(Estimator):
     def _learn(self, X: Vectors) -> None:
         """Set the learned attributes."""
 
+    @abstractmethod
     def _encode(self, X: Vectors) -> NDArray[Any]:
-        raise NotImplementedError
+        """Codes ``(b, code_bytes_)`` of a block of float32 rows."""
 
+    @abstractmethod
     def _decode(self, codes: Codes) -> NDArray[Any]:
-        raise NotImplementedError
+        """Approximate rows ``(b, d)`` of a block of codes."""
 
+    @abstractmethod
     def _prepare(self, Q: Vectors) -> BlockScorer:
-        raise NotImplementedError
+        """From float32 queries ``(q, d)``, what scores a block of codes: ``(b, code_bytes_) -> (q, b)``."""
 
 
 def as_bytes(values: NDArray[Any]) -> Codes:

@@ -9,6 +9,7 @@ from sememe.catalog import Paper, register
 from sememe.codec.base import BlockScorer, Quantizer, as_bytes, choice
 from sememe.contracts import Codes, Vectors
 from sememe.kernels import dots, floats
+from sememe.kernels.symbols import SymbolScan
 
 _STORAGE = Paper(
     "Optimization of embeddings storage for RAG systems using quantization and dimensionality reduction techniques",
@@ -138,6 +139,14 @@ class FP8(Quantizer):
 
     def _decode(self, codes: Codes) -> Vectors:
         return floats.decode_minifloat(codes, self._form()) * np.float32(1 / self.scale_)
+
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """Each of the 256 codes stands for a level; those that are never written, for zero."""
+        queries = self._check_input(Q).astype(np.float64)
+        form = self._form()
+        levels = floats.decode_minifloat(np.arange(256, dtype=np.uint8), form).astype(np.float64) / self.scale_
+        levels[np.arange(256) & 0x7F > form.top] = 0.0
+        return SymbolScan(weights=queries, constants=np.zeros(len(queries)), levels=levels, bits=8)
 
     def _row_scratch(self, queries: int) -> int:
         return 2 * self.n_features_in_ if queries <= dots.FEW else super()._row_scratch(queries)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +15,7 @@ from sememe.codec.clip import Magnitudes, deviations, golden_section, in_units, 
 from sememe.contracts import Codes, Vectors
 from sememe.kernels import bits as packing
 from sememe.kernels import dots, floats
+from sememe.kernels.symbols import SymbolScan
 
 _SCALE_BYTES = 2
 
@@ -43,8 +47,9 @@ class _Integer(Affine):
     def _learn_vectors(self, X: Vectors) -> None:
         pass
 
+    @abstractmethod
     def _learn_dimensions(self, X: Vectors) -> None:
-        raise NotImplementedError
+        """Set offsets and steps of each dimension."""
 
     def _encode(self, X: Vectors) -> Codes:
         if not self._by_vector():
@@ -67,6 +72,13 @@ class _Integer(Affine):
             return super()._decode(codes)
         packed, scale = self._split(codes)
         return super()._decode(packed) * scale[:, None]
+
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """With a scale for each vector, that scale is the row's tail."""
+        scan = super().symbol_scan(Q)
+        if scan is None or not self._by_vector():
+            return scan
+        return replace(scan, tail="bfloat16", tail_offset=self.code_bytes_ - _SCALE_BYTES)
 
     def _prepare(self, Q: Vectors) -> BlockScorer:
         if not self._by_vector():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,7 @@ from sememe.contracts import Codes, Vectors
 from sememe.errors import InputError
 from sememe.kernels import bits as packing
 from sememe.kernels import dots
+from sememe.kernels.symbols import SymbolScan
 
 
 @register(
@@ -92,6 +95,12 @@ class Power(Uniform):
         stored = np.arange(1 << bits)
         k = stored.astype(np.uint8).view(np.int8).astype(np.float64) if bits == 8 else stored - float(1 << (bits - 1))
         return (np.sign(k) * np.abs(k) ** (1 / self.exponent_) * top ** (1 - 1 / self.exponent_)).astype(np.float32)
+
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """The levels are uneven; those of eight bits are stored as int8, so -128 comes first."""
+        scan = super().symbol_scan(Q)
+        levels = self._levels().astype(np.float64)
+        return None if scan is None else replace(scan, levels=np.roll(levels, 128) if scan.signed else levels)
 
     def _decode(self, codes: Codes) -> Vectors:
         return self._levels().take(packing.unpack(codes, self._bits(), self.n_features_in_)) * self.step_

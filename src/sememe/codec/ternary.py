@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from sememe.codec.affine import Affine
 from sememe.codec.clip import Magnitudes, deviations, golden_section, in_units, sample_rows
 from sememe.contracts import Codes, Vectors
 from sememe.kernels import bits as packing
+from sememe.kernels.symbols import TRITS, SymbolScan
 
 
 @register(
@@ -64,6 +67,11 @@ class Ternary(Affine):
         cut = self.step_ * np.float32(self.threshold_)
         digits = np.uint8(1) + (gap > cut).view(np.uint8) - (gap < -cut).view(np.uint8)
         return packing.pack_trits(digits)
+
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """Digits 0, 1, 2 stand for -1, 0, 1."""
+        scan = super().symbol_scan(Q)
+        return None if scan is None else replace(scan, levels=np.array([-1.0, 0.0, 1.0]), bits=TRITS)
 
     def _bits(self) -> int:
         return 2  # what a digit takes once unpacked

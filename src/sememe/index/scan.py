@@ -16,6 +16,7 @@ from sememe.catalog import register
 from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError
 from sememe.index.best import TopK
+from sememe.kernels import native
 
 SCRATCH = 2 << 20  # bytes that the scores, or the gathered codes, of a block may take
 MOST_ROWS = 1 << 15  # rows in a block at most: a top k that was found early spares later blocks
@@ -74,6 +75,12 @@ def scan(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """``topk`` for queries that are already projected, over the codes of one quantizer."""
     n, width = codes.shape
+    core = native.core()
+    compiled = quantizer.symbol_scan(Q) if core is not None and n and len(Q) else None
+    if compiled is not None:
+        verify(codes, rows, ensure)
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = compiled.topk(codes, k, rows, core)
+        return found
     best = TopK(len(Q), min(k, n if rows is None else len(rows)))
     score = quantizer.scorer(Q)
     if not best.k:
@@ -95,14 +102,23 @@ def scan(
 
 
 def gather(codes: NDArray[np.uint8], rows: NDArray[np.int64], ensure: Ensure | None) -> NDArray[np.uint8]:
-    """``codes[rows]`` for ascending rows, with every checksum block that holds one of them verified first."""
-    if ensure is not None and len(rows):
+    """``codes[rows]`` for ascending rows, verified first."""
+    verify(codes, rows, ensure)
+    return codes[rows]
+
+
+def verify(codes: NDArray[np.uint8], rows: NDArray[np.int64] | None, ensure: Ensure | None) -> None:
+    """Have every checksum block verified that holds one of the ascending ``rows`` (None: all) of ``codes``."""
+    if ensure is None:
+        return
+    if rows is None:
+        ensure(0, codes.size)
+    elif len(rows):
         width = codes.shape[1]
         first, last = rows * width // CHECKED, (rows * width + width - 1) // CHECKED
         breaks = np.flatnonzero(first[1:] > last[:-1] + 1)
         for begin, end in zip(first[np.r_[0, breaks + 1]].tolist(), last[np.r_[breaks, len(rows) - 1]].tolist()):
             ensure(begin * CHECKED, min((end + 1) * CHECKED, codes.size))
-    return codes[rows]
 
 
 @register(

@@ -81,3 +81,26 @@ def nearest(X: NDArray, centres: NDArray) -> NDArray[np.intp]:
     """The index of the nearest centre of each row, by squared distances in float64."""
     gaps = np.asarray(X, dtype=np.float64)[:, None, :] - np.asarray(centres, dtype=np.float64)[None]
     return (gaps**2).sum(axis=2).argmin(axis=1)
+
+
+def maxsim(Q: NDArray, queries: NDArray, values: NDArray, offsets: NDArray) -> F64:
+    """``maxsim.maxsim``, one pair of vectors at a time."""
+    out = np.zeros((len(queries) - 1, len(offsets) - 1))
+    for i in range(len(queries) - 1):
+        for j in range(len(offsets) - 1):
+            document = values[offsets[j] : offsets[j + 1]]
+            if len(document):
+                out[i, j] = dots(Q[queries[i] : queries[i + 1]], document).max(axis=1).sum()
+    return out
+
+
+def symbol_scores(
+    weights: NDArray, constants: NDArray, levels: NDArray, symbols: NDArray, scales: NDArray | None = None
+) -> F64:
+    """The formula of ``symbols.SymbolScan`` for unpacked symbols ``(n, d)``: scores ``(q, n)``."""
+    out = np.zeros((len(weights), len(symbols)))
+    for i, query in enumerate(weights):
+        for j, row in enumerate(symbols):
+            total = sum(float(w) * float(levels[s]) for w, s in zip(query, row, strict=True))
+            out[i, j] = constants[i] + (1.0 if scales is None else float(scales[j])) * total
+    return out

@@ -48,12 +48,11 @@ void add_bits(const uint8_t* packed, int64_t d, uint8_t* out) {
   }
 #endif
   for (; j + 8 <= d; j += 8) {
-    // Spread the bits of a byte to the lowest bits of eight bytes, the highest bit first.
+    // Eight copies of the byte, nine bits apart: the highest bit of byte i of the product is bit 7 - i.
     const uint64_t spread = ((packed[j / 8] * 0x8040201008040201ull) >> 7) & 0x0101010101010101ull;
-    const uint64_t ordered = __builtin_bswap64(spread);
     uint64_t old;
     memcpy(&old, out + j, 8);
-    old |= ordered;
+    old |= spread;
     memcpy(out + j, &old, 8);
   }
   for (; j < d; ++j) out[j] = static_cast<uint8_t>(out[j] | ((packed[j / 8] >> (7 - j % 8)) & 1));

@@ -1,0 +1,144 @@
+"""The compiled scan of symbol codes against the formula in float64, at every level that this machine has."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sememe.codec import FP8, Binary, Int4, Int8, Power, Ternary, Uniform
+from sememe.errors import InputError
+from sememe.index.scan import scan
+from sememe.kernels import bits, native, reference
+from sememe.kernels.symbols import TRITS, SymbolScan
+
+COMPILED = [name for name in native.levels() if name != "numpy"]
+needs_core = pytest.mark.skipif(not COMPILED, reason="the native core was not built here")
+
+
+def expected(scores, k, rows=None):
+    """The first k of each line by (score descending, row ascending), after rounding to float32."""
+    narrow = scores.astype(np.float32)
+    rows = np.arange(scores.shape[1]) if rows is None else rows
+    order = np.lexsort((np.broadcast_to(rows, (len(scores), len(rows))), -narrow[:, rows]), axis=-1)[:, :k]
+    return np.take_along_axis(narrow[:, rows], order, axis=1), rows[order]
+
+
+def packed(symbols, width, signed):
+    if width == TRITS:
+        return bits.pack_trits(symbols)
+    return symbols ^ np.uint8(128) if signed else bits.pack(symbols, width)
+
+
+@needs_core
+@pytest.mark.parametrize("level", COMPILED)
+@given(
+    width=st.integers(0, 8),
+    d=st.integers(1, 150),
+    n=st.integers(1, 70),
+    q=st.integers(1, 6),
+    k=st.integers(1, 80),
+    tail=st.sampled_from(["none", "bfloat16", "half", "single"]),
+    even=st.booleans(),
+    subset=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_layout_equals_the_formula(level, width, d, n, q, k, tail, even, subset, seed):
+    rng = np.random.default_rng(seed)
+    kinds = 3 if width == TRITS else 1 << width
+    symbols = rng.integers(0, kinds, (n, d), dtype=np.uint8)
+    levels = np.arange(kinds) * 0.5 - 1.0 if even else rng.standard_normal(kinds)
+    signed = width == 8 and bool(seed & 1)
+    codes, scales, offset = packed(symbols, width, signed), None, 0
+    if tail != "none":
+        scales, offset = rng.random(n), codes.shape[1]
+        kind = {"half": np.float16, "single": np.float32, "bfloat16": np.float32}[tail]
+        stored = scales.astype(kind)
+        if tail == "bfloat16":
+            pattern = stored.view(np.uint32) >> np.uint32(16)
+            end = pattern.astype(np.uint16)[:, None].view(np.uint8)
+            scales = (pattern << np.uint32(16)).view(np.float32)
+        else:
+            end, scales = stored[:, None].view(np.uint8), stored
+        codes = np.hstack([codes, end])
+    weights, constants = rng.standard_normal((q, d)), rng.standard_normal(q)
+    rows = np.flatnonzero(rng.random(n) < 0.5) if subset else None
+    query = SymbolScan(weights, constants, levels, width, signed, tail, offset)
+    with native.using(level):
+        scores, found = query.topk(codes, k, rows)
+    exact = reference.symbol_scores(weights, constants, levels, symbols, scales)
+    want_scores, want_rows = expected(exact, k, rows)
+    assert found.shape == want_rows.shape
+    np.testing.assert_allclose(scores, want_scores, rtol=1e-6, atol=1e-9)
+    # A sum in another order may round to another float32, so rows may swap where scores are that close.
+    same = np.take_along_axis(exact, found, axis=1)
+    np.testing.assert_allclose(same, np.take_along_axis(exact, want_rows, axis=1), rtol=1e-6, atol=1e-9)
+    assert all(len(set(line)) == len(line) for line in found.tolist())
+
+
+@needs_core
+def test_all_levels_agree_to_the_last_bit():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((3000, 100)).astype(np.float32)
+    X[1500:] = X[:1500]  # ties everywhere
+    for quantizer in (Int4(), Int8(), Power(3), Ternary(), Binary(), Int8(scale="vector"), FP8()):
+        codes = quantizer.fit(X).encode(X)
+        answers = []
+        for level in COMPILED:
+            with native.using(level):
+                answers.append(quantizer.symbol_scan(X[:5]).topk(codes, 20))
+        for scores, rows in answers[1:]:
+            np.testing.assert_array_equal(scores, answers[0][0])
+            np.testing.assert_array_equal(rows, answers[0][1])
+        assert (answers[0][1][:, 0] < 1500).all()  # of two equal rows the lower comes first
+
+
+@needs_core
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        *(Int8(), Int4(), Int8(scale="vector"), Int4(scale="vector"), Uniform(3), Uniform(8), Power(4), Power(8)),
+        *(Ternary(), Binary(), FP8(), FP8("e5m2"), FP8("e3m4", scale=False)),
+    ],
+    ids=repr,
+)
+def test_the_compiled_scan_gives_what_numpy_gives(quantizer):
+    rng = np.random.default_rng(1)
+    X = (rng.standard_normal((900, 48)) * np.linspace(0.1, 3, 48)).astype(np.float32)
+    codes, queries = quantizer.fit(X).encode(X), X[:12] + rng.standard_normal((12, 48)).astype(np.float32) * 0.3
+    rows = np.arange(3, 900, 7)
+    for some in (None, rows):
+        for few in (queries[:1], queries):
+            scores, found = scan(quantizer, few, codes, 10, some)
+            with native.using("numpy"):
+                want, other = scan(quantizer, few, codes, 10, some)
+            np.testing.assert_allclose(scores, want, rtol=2e-6, atol=2e-6)
+            assert (found == other).mean() > 0.95
+
+
+@needs_core
+def test_threads_do_not_change_the_answer(monkeypatch):
+    rng = np.random.default_rng(2)
+    X = rng.standard_normal((200_000, 64)).astype(np.float32)
+    quantizer = Int4().fit(X)
+    codes, query = quantizer.encode(X), quantizer.symbol_scan(X[:3])
+    answers = []
+    for count in ("1", "2", "5"):
+        monkeypatch.setenv("SEMEME_THREADS", count)
+        answers.append(query.topk(codes, 50))
+    for scores, rows in answers[1:]:
+        np.testing.assert_array_equal(scores, answers[0][0])
+        np.testing.assert_array_equal(rows, answers[0][1])
+
+
+@needs_core
+def test_wrong_arguments_are_refused():
+    codes = np.zeros((4, 3), dtype=np.uint8)
+    scan_of = SymbolScan(np.ones((1, 8)), np.zeros(1), np.arange(16.0), 4)
+    with pytest.raises(ValueError, match="do not fit"):
+        scan_of.topk(codes, 1)
+    wide = np.zeros((4, 4), dtype=np.uint8)
+    with pytest.raises(IndexError, match="outside"):
+        scan_of.topk(wide, 1, np.array([4]))
+    with pytest.raises(InputError, match="no level"), native.using("mmx"):
+        pass
