@@ -221,3 +221,18 @@ def test_help_shows_an_example_for_every_verb(sememe):
         done = sememe(verb, "--help")
         assert done.status == 0 and f"sememe {verb}" in done.out.partition("example:")[2]
     assert sememe("--version").out.startswith("sememe ")
+
+
+def test_doctor_says_what_is_compiled_and_what_is_missing(sememe, monkeypatch):
+    answer = sememe("doctor", "--json").json
+    assert answer["native"]["levels"][0] == "numpy" and answer["parts"]["usearch"]
+    assert answer["native"]["built"] == (answer["native"]["level"] != "numpy")
+    monkeypatch.setenv("SEMEME_NATIVE", "0")
+    from sememe.kernels import native
+
+    native._load.cache_clear()
+    try:
+        assert "install a C++ compiler" in " ".join(sememe("doctor").out.split())
+    finally:
+        monkeypatch.undo()
+        native._load.cache_clear()

@@ -30,6 +30,7 @@ VERBS = {
     "measure": "measures of a representation: retrieval",
     "list": "the catalogue of techniques, each with its paper",
     "reproduce": "rerun the evidence for a technique",
+    "doctor": "what this installation can do, and what would make it faster",
 }
 
 
