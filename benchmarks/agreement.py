@@ -3,12 +3,16 @@
 For each judged collection and code: the measured relative change of nDCG@10 with its standard error, and the expected
 change from agreement on the judged queries themselves and on sentences of the text. Run it as
 
-    SEMEME_DATA=... python benchmarks/agreement.py
+    SEMEME_DATA=... python benchmarks/agreement.py [hybrid]
+
+With ``hybrid`` every recipe and the full precision it is compared with are fused with BM25.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +21,7 @@ from sememe.planner import planning
 from sememe.planner import questions as ask_by
 from sememe.planner.bench import Benches, Collections
 from sememe.planner.corpus import load
+from sememe.planner.lexical import FUSION, Words, lexical_benches
 from sememe.planner.loss import expected_change, ndcg, relevance_by_rank
 from sememe.planner.trial import code, rank
 from sememe.planner.view import ask
@@ -38,9 +43,10 @@ CODES = (
 )
 
 
-def main() -> None:
+def main(fused: bool) -> None:
     """Print the table and the weighted slopes."""
     rows = []
+    tail = f"flat | {FUSION}" if fused else "flat"
     print(f"{'collection':34} {'code':20} {'measured':>16} {'own':>8} {'sentences':>10}")
     for name, chunker in SETS:
         folder = DATA / name
@@ -52,13 +58,17 @@ def main() -> None:
         bench = makers.make(chunker, "static")
         assert bench.choose is not None and bench.choose.gains is not None and bench.choose.ideal is not None
         sentences = ask(bench.real, judgement.agreement, makers.encoder("static"), corpus.records)
+        if fused:
+            bench = lexical_benches([bench], makers)[1]
+            sentences = replace(sentences, words=Words(bench.real).ask(judgement.agreement, sentences.left_out))
+            assert bench.choose is not None and bench.choose.gains is not None and bench.choose.ideal is not None
         head = "static" if chunker == "document" else f"{chunker} | static"
-        exact = code(Recipe.parse(f"{head} | flat"), bench.real, seed=0)
+        exact = code(Recipe.parse(f"{head} | {tail}"), bench.real, seed=0)
         own, other = rank(exact, bench.real, bench.choose), rank(exact, bench.real, sentences)
         before = ndcg(own, bench.choose.gains, bench.choose.ideal)
         curve = relevance_by_rank(own, bench.choose.gains, bench.choose.ideal)
         for codec in CODES:
-            coded = code(Recipe.parse(f"{head} | {codec} | flat"), bench.real, seed=0)
+            coded = code(Recipe.parse(f"{head} | {codec} | {tail}"), bench.real, seed=0)
             found = rank(coded, bench.real, bench.choose)
             change = (ndcg(found, bench.choose.gains, bench.choose.ideal) - before) / before.mean()
             error = change.std() / np.sqrt(len(change))
@@ -78,4 +88,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:] == ["hybrid"])

@@ -160,3 +160,26 @@ def test_ids_that_repeat_may_be_skipped(sememe):
     assert sememe("search", "new", "hello", "--json").json["hits"][0]["text"] == "hello"
     Path("more.jsonl").write_text('{"id": "a", "text": "once more"}\n{"id": "b", "text": "new"}\n' * 2)
     assert sememe("add", "new", "more.jsonl", "--json").json["added"] == 1
+
+
+def test_ids_that_repeat_may_replace(sememe):
+    Path("two.jsonl").write_text('{"id": "a", "text": "hello"}\n{"id": "a", "text": "hello again"}\n')
+    done = sememe("build", "two.jsonl", *FROM, "--on-duplicate", "replace", "--json")
+    assert done.status == 0 and done.json["records"] == 1 and done.json["duplicates"] == 1
+    assert sememe("search", "new", "hello", "--json").json["hits"][0]["text"] == "hello again"
+    Path("more.jsonl").write_text('{"id": "a", "text": "once"}\n{"id": "a", "text": "once more"}\n')
+    assert sememe("add", "new", "more.jsonl", "--json").json["added"] == 1
+    assert sememe("search", "new", "hello", "--json").json["hits"][0]["text"] == "once more"
+
+
+def test_an_error_about_a_repeated_id_names_what_the_command_line_offers(sememe):
+    for verb in (("build", "twice.jsonl", *FROM), ("plan", "twice.jsonl")):
+        done = sememe(*verb)
+        assert done.status == 3 and "choose on_duplicate 'first' or 'replace'" in done.err
+        assert "--on-duplicate {error,first,replace}" in sememe(verb[0], "--help").out
+
+
+def test_an_empty_source_is_refused_in_one_line(sememe):
+    for verb in (("build", "", *FROM), ("plan", ""), ("add", "index", "")):
+        done = sememe(*verb)
+        assert done.status == 3 and "the source is an empty name" in done.err and done.err.count("\n") == 1

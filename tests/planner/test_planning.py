@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,13 @@ import sememe
 from sememe.encode.cache import VectorCache
 from sememe.errors import BudgetError, InputError
 from sememe.planner import Plan
+from sememe.planner.result import build_command
 from sememe.testing import toy_records
-
-DATA = Path(os.environ.get("SEMEME_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> VectorCache:
-    return VectorCache(tmp_path_factory.mktemp("vectors"))
 
 
 @pytest.fixture(scope="module")
 def toy(cache: VectorCache) -> Plan:
     return sememe.plan(toy_records(300), cache=cache, seed=1)
-
-
-@pytest.fixture(scope="module")
-def cranfield(cache: VectorCache) -> Plan:
-    if not (DATA / "cranfield").is_dir():
-        pytest.skip("needs the cranfield folder of SEMEME_DATA")
-    return sememe.plan(DATA / "cranfield", cache=cache)
 
 
 def test_the_fixed_shape_is_there(cranfield: Plan) -> None:
@@ -52,21 +38,26 @@ def test_judged_by_labels_the_choice_is_at_most_an_eighth_and_within_tolerance(c
     assert versus["low"] >= -0.02 * cranfield.reference["quality"]["value"]
 
 
-def test_predicted_bytes_are_the_bytes_that_are_built(cranfield: Plan, cache: VectorCache, tmp_path: Path) -> None:
-    index = sememe.build(DATA / "cranfield", tmp_path / "index", cranfield.recipe, cache=cache)
+def test_predicted_bytes_are_the_bytes_that_are_built(
+    cranfield: Plan, cranfield_folder: Path, cache: VectorCache, tmp_path: Path
+) -> None:
+    index = sememe.build(cranfield_folder, tmp_path / "index", cranfield.recipe, cache=cache)
     assert index.report is not None
     assert index.report.ledger.total == pytest.approx(cranfield.chosen["total_bytes"], rel=0.01)
     on_disk = sum(f.stat().st_size for f in (tmp_path / "index").iterdir() if f.suffix == ".seg")
     assert on_disk == pytest.approx(cranfield.chosen["total_bytes"], rel=0.02)
 
 
-def test_the_planned_quality_is_what_the_index_gives(cranfield: Plan, cache: VectorCache, tmp_path: Path) -> None:
+def test_the_planned_quality_is_what_the_index_gives(
+    cranfield: Plan, cranfield_folder: Path, cache: VectorCache, tmp_path: Path
+) -> None:
     """The planner ranks in memory; the index from disk must answer the same."""
     from sememe.measure.retrieval import evaluate
     from sememe.text import read_qrels, read_queries
 
-    queries, qrels = read_queries(DATA / "cranfield/queries.jsonl"), read_qrels(DATA / "cranfield/qrels.tsv")
-    index = sememe.build(DATA / "cranfield", tmp_path / "index", cranfield.recipe, cache=cache)
+    queries = read_queries(cranfield_folder / "queries.jsonl")
+    qrels = read_qrels(cranfield_folder / "qrels.tsv")
+    index = sememe.build(cranfield_folder, tmp_path / "index", cranfield.recipe, cache=cache)
     hits = index.search(list(queries.values()), 100)
     run = {
         q: dict(zip(ids.tolist(), scores.tolist(), strict=True))
@@ -137,3 +128,12 @@ def test_lexical_search_that_answers_better_is_pointed_out(cranfield: Plan) -> N
     fused = next(p for p in cranfield.document["context"] if "hybrid" in p["recipe"])
     assert fused["versus_reference"]["low"] > 0
     assert any("hybrid:bm25" in warning for warning in cranfield.document["warnings"])
+
+
+def test_the_command_reads_the_source_as_the_plan_did() -> None:
+    reading = {"text_field": "full text", "on_duplicate": "first", "strict": True, "max_chars": 9}
+    assert build_command("my docs", "static | flat", reading) == (
+        "sememe build 'my docs' --recipe 'static | flat' -o my.index "
+        "--text-field 'full text' --on-duplicate first --strict"
+    )
+    assert build_command("docs", "static | flat", {"on_duplicate": "error"}).endswith(" -o my.index")

@@ -128,14 +128,18 @@ def test_missing_paths_are_refused_at_once(tmp_path):
         read(tmp_path / "nothing")
     with pytest.raises(InputError):
         read("a\0b")
+    with pytest.raises(InputError, match="source is an empty name; give a file or a folder"):
+        read("")
     with pytest.raises(InputError, match="no single format"):
         read(tmp_path, format="jsonl")
 
 
 @pytest.mark.parametrize(
-    ("rule", "ids", "count"), [("first", ["a", "b"], 2), ("rename", ["a", "a#2", "b", "a#3"], 2)], ids=str
+    ("rule", "ids", "count"),
+    [("first", ["a", "b"], 2), ("rename", ["a", "a#2", "b", "a#3"], 2), ("replace", ["a", "a", "b", "a"], 2)],
+    ids=str,
 )
-def test_duplicates_kept_first_or_renamed_are_counted(tmp_path, rule, ids, count):
+def test_duplicates_kept_first_passed_on_or_renamed_are_counted(tmp_path, rule, ids, count):
     path = tmp_path / "d.jsonl"
     path.write_bytes(GOOD + GOOD + GOOD.replace(b'"a"', b'"b"') + GOOD)
     records, report = run(path, on_duplicate=rule)

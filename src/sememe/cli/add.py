@@ -22,9 +22,8 @@ def run(given: argparse.Namespace) -> int:
     from sememe.text import read
 
     index = sememe.open(given.index)
-    reading = shared.reader_arguments(given)
-    if index.info()["on_duplicate"] == "first":
-        reading["on_duplicate"] = "first"  # the reader, too, meets ids that repeat
+    # The reader, too, meets ids that repeat.
+    reading = shared.reader_arguments(given) | {"on_duplicate": index.info()["on_duplicate"]}
     reader = shared.Required(read(given.source, **reading), given.source)
     added = index.add(reader)
     if not given.quiet:

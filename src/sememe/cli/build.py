@@ -19,7 +19,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--queries", help="queries for planning")
     verb.add_argument("--qrels", help="judgements for planning")
     plan.options(verb)
-    verb.add_argument("--on-duplicate", choices=["error", "first", "replace"], default="error")
+    shared.duplicate_option(verb)
     verb.add_argument("--overwrite", action="store_true", help="replace an index that is there")
     shared.reader_options(verb)
 
@@ -31,9 +31,8 @@ def run(given: argparse.Namespace) -> int:
     from sememe.index.engine import build
 
     recipe = given.recipe
-    reading = shared.reader_arguments(given)
-    if given.on_duplicate == "first":
-        reading["on_duplicate"] = "first"  # the reader, too, meets ids that repeat
+    # The reader, too, meets ids that repeat.
+    reading = shared.reader_arguments(given) | {"on_duplicate": given.on_duplicate}
     if given.plan:
         recipe = planner.Plan.load(given.plan).recipe
     if recipe is None:

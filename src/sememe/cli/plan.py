@@ -17,12 +17,15 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--qrels", help="judgements (BEIR TSV or TREC qrels)")
     options(verb)
     verb.add_argument("-o", "--output", default="sememe-plan", help="folder for plan.json and report.html")
+    shared.duplicate_option(verb)
     shared.reader_options(verb)
 
 
 def options(verb: argparse.ArgumentParser) -> None:
     """Options that steer the planner, shared with build and demo."""
-    verb.add_argument("--encoders", default="static", help="encoders that may be used, separated by commas")
+    verb.add_argument(
+        "--encoders", default="static", help="encoders that may be used, separated by commas (static,bm25)"
+    )
     verb.add_argument("--chunkers", help="chunkings to try, separated by semicolons (document;sentences:4)")
     verb.add_argument("--tolerance", type=shared.share, default=0.02, help="largest acceptable loss (default 2%%)")
     verb.add_argument("--prefer", choices=["small", "fast", "quality"], default="small", help="what to optimise")
@@ -60,6 +63,7 @@ def run(given: argparse.Namespace) -> int:
         qrels=given.qrels,
         tell=None if given.quiet else shared.note,
         **keywords(given),
+        on_duplicate=given.on_duplicate,
         **shared.reader_arguments(given),
     )
     document, page = found.save(given.output)
@@ -84,7 +88,7 @@ def show(found: Any) -> None:
         rows.append(
             [
                 point["recipe"],
-                f"{point['bytes_per_vector']:g}",
+                f"{round(point['bytes_per_vector'], 1):g}",
                 shared.human(point["total_bytes"]),
                 f"{quality['value']:.3f} [{quality['low']:.3f}, {quality['high']:.3f}]",
                 f"{latency['p50']:.2g} / {latency['p95']:.2g}",

@@ -112,6 +112,16 @@ def reader_options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--strict", action="store_true", help="stop at the first record that cannot be used as it is")
 
 
+def duplicate_option(verb: argparse.ArgumentParser) -> None:
+    """The option that says what a repeated id does."""
+    verb.add_argument(
+        "--on-duplicate",
+        choices=["error", "first", "replace"],
+        default="error",
+        help="what a repeated id does: stop, keep the first record, or keep the last (default error)",
+    )
+
+
 def reader_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """The reader options that were given, as keyword arguments of ``sememe.read``."""
     names = ("format", "text_field", "title_field", "id_field", "strict")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ENOUGH = 50  # own queries that do without sentences of the text
 _BATCH = 512  # records encoded at a time: what an interruption can lose
+_FUSED_TRIALS = 25  # trials that BM25 and some fifteen fused recipes take the time of
 _TRIAL_SECONDS = 0.25  # of one recipe on 5,000 passages of 256 dimensions and 1,000 queries, two cores
 
 
@@ -87,8 +88,8 @@ class Benches:
             times.append((time.perf_counter() - started) * 1e3)
         self._query_ms[name] = float(np.median(times))
 
-    def forecast(self, wanted: Sequence[tuple[str, str]], *, limit: float) -> str:
-        """How long planning will take, in words, from a timed sample."""
+    def forecast(self, wanted: Sequence[tuple[str, str]], *, limit: float, lexical: bool = False) -> str:
+        """How long planning will take, in words, from a timed sample; ``lexical`` adds fusion with BM25."""
         encoding = sweeping = 0.0
         asked = len(self.judgement.split.choose) + len(self.judgement.agreement)
         for _, name in wanted:
@@ -96,7 +97,8 @@ class Benches:
             for records in self.collections.collections:
                 characters = sum(len(r.content) for r in records)
                 encoding += characters / self._rates[name]
-                sweeping += 45 * _TRIAL_SECONDS * len(records) / 5_000 * (dim / 256) * (0.3 + asked / 1_500)
+                trials = 45 + (_FUSED_TRIALS if lexical else 0)
+                sweeping += trials * _TRIAL_SECONDS * len(records) / 5_000 * (dim / 256) * (0.3 + asked / 1_500)
         shown = encoding + min(sweeping, limit)
         return (
             f"expected to take about {shown:.0f} s: {encoding:.0f} s of encoding (less what is cached) and "

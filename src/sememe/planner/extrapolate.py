@@ -15,10 +15,10 @@ SIZES = ((1, "this corpus"), (10, "10x"), (100, "100x"))
 
 
 def extrapolate(point: Point, sweep: Sweep, makers: Benches) -> list[dict[str, Any]]:
-    """One row a size. Codes, ids, graph and rescoring grow with the collection, learned side data does not.
+    """One row a size. Codes, ids, graph, postings and rescoring grow with the collection, learned side data does not.
 
-    A flat scan takes time in proportion to its codes; a graph in proportion to the logarithm of their number. Encoding
-    the query takes the same at every size.
+    A flat scan takes time in proportion to its codes, BM25 to its lists; a graph in proportion to the logarithm of
+    their number. Encoding the query takes the same at every size.
     """
     import math
 
@@ -30,7 +30,8 @@ def extrapolate(point: Point, sweep: Sweep, makers: Benches) -> list[dict[str, A
         growth = float(factor)
         if recipe.index.name == "hnsw":
             growth = math.log(max(point.passages * factor, 2)) / math.log(max(point.passages, 2))
-        scan = max(point.latency_ms["p50"] - bench.encode_ms, 0.0)
+        words = bench.words_ms * sweep.scale
+        scan = max(point.latency_ms["p50"] - bench.encode_ms - words, 0.0)
         rows.append(
             {
                 "label": label,
@@ -39,7 +40,7 @@ def extrapolate(point: Point, sweep: Sweep, makers: Benches) -> list[dict[str, A
                 "search_bytes": int(ledger["search"]),
                 "ram_bytes": int(ledger["ram"]),
                 "disk_bytes": int(ledger["disk"]),
-                "latency_ms": bench.encode_ms + scan * growth,
+                "latency_ms": bench.encode_ms + scan * growth + words * factor,
                 "build_seconds": point.build_seconds * factor,
             }
         )

@@ -10,7 +10,8 @@ otherwise, since every change then counts as a loss.
 What really happens is a part of that: some swaps help. How large a part was measured on five judged collections and
 eleven codes (``benchmarks/agreement.py`` prints the table): about a half for the user's own queries, about a third for
 sentences of the text, which lie in denser neighbourhoods. Both, and the error of two fifths that each carries,
-are rounded by eye from that table, and the collections of ``benchmarks/heldout.py`` are the same ones.
+are rounded by eye from that table, and the collections of ``benchmarks/heldout.py`` are the same ones. For recipes that
+are fused with BM25 (``benchmarks/agreement.py hybrid``) no more than half as much comes true: there it is cautious.
 
 Judgements and agreement are weighed by their precision, and agreement is set aside where it contradicts the user's own
 judgements. Stand-in queries are another matter: what a document is known by finds it with a wide margin, so a coarse
@@ -36,11 +37,18 @@ _SAMPLES = 2_000  # resamples of an interval inside the sweep
 
 
 def ndcg(ranked: NDArray[np.int64], gains: NDArray[np.float32], ideal: NDArray[np.float32]) -> NDArray[np.float64]:
-    """nDCG@10 of each query: ``ranked`` int (q, k >= 10 or all), ``gains`` (q, r), ``ideal`` (q, 10) best gains."""
-    found = np.take_along_axis(gains, ranked[:, :CUT], axis=1)
+    """nDCG@10 of each query: ``ranked`` int (q, k >= 10 or all), ``gains`` (q, r), ``ideal`` (q, 10) best gains.
+
+    Ranks where nothing was found hold -1 and gain nothing.
+    """
+    found = _gains_of(ranked[:, :CUT], gains)
     got = found @ DISCOUNT[: found.shape[1]]
     best = ideal @ DISCOUNT
     return np.divide(got, best, out=np.zeros(len(got)), where=best > 0)
+
+
+def _gains_of(ranked: NDArray[np.int64], gains: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.where(ranked >= 0, np.take_along_axis(gains, ranked, axis=1), np.float32(0))
 
 
 def relevance_by_rank(
@@ -53,7 +61,7 @@ def relevance_by_rank(
     depth = ranked.shape[1]
     prior = 0.3 / np.arange(1, depth + 1)
     best = np.maximum(ideal @ DISCOUNT, 1e-12)
-    observed = np.take_along_axis(gains, ranked, axis=1) / best[:, None]
+    observed = _gains_of(ranked, gains) / best[:, None]
     mean = (observed.sum(axis=0) + 10 * prior) / (len(ranked) + 10)
     steady = _non_increasing(mean)
     return np.append(steady, steady[-1] / 2)
@@ -82,7 +90,8 @@ def expected_change(
 ) -> NDArray[np.float64]:
     """Expected relative change of nDCG@10 of each query, at most 0, from the two rankings alone.
 
-    ``reference`` int (q, depth), ``candidate`` int (q, >= 10), ``relevance`` (depth + 1,).
+    ``reference`` int (q, depth), ``candidate`` int (q, >= 10), ``relevance`` (depth + 1,). Ranks where nothing was
+    found hold -1: there a candidate loses what the reference has, and nothing where the reference has nothing either.
     """
     depth = reference.shape[1]
     top = candidate[:, :CUT]
@@ -91,6 +100,8 @@ def expected_change(
     for row in range(len(top)):  # a dictionary a query beats a (q, 10, 100) comparison
         place = {record: position for position, record in enumerate(reference[row].tolist())}
         rank[row] = np.array([place.get(record, depth) for record in top[row].tolist()], dtype=np.int64)
+    nothing = (top < 0) & (reference[:, :CUT] < 0)
+    rank = np.where(nothing, np.arange(top.shape[1]), np.where(top < 0, depth, rank))
     discount = DISCOUNT[: top.shape[1]]
     whole = relevance[: len(discount)] @ discount
     return relevance[rank] @ discount / whole - 1.0

@@ -14,16 +14,17 @@ import numpy as np
 
 from sememe.contracts import Record
 from sememe.errors import InputError
-from sememe.measure.stats import required_queries
+from sememe.planner import decision
 from sememe.planner import questions as ask_by
 from sememe.planner.bench import Benches, Collections
 from sememe.planner.choose import Limits, Point, Prefer, choose, frontier, steps
 from sememe.planner.context import lexical_points
 from sememe.planner.corpus import Corpus, load
 from sememe.planner.extrapolate import extrapolate
+from sememe.planner.lexical import MODEL, lexical_benches
 from sememe.planner.result import Plan, build_command
 from sememe.planner.samples import side_by_side
-from sememe.planner.space import chunkers_for, recipes, with_graph
+from sememe.planner.space import chunkers_for, recipes, with_fusion, with_graph
 from sememe.planner.sweep import Bench, Sweep
 from sememe.recipe import Recipe
 
@@ -73,7 +74,8 @@ def plan(
     queries, qrels : path or dict, optional
         Queries by id, and for each query the gain of relevant documents by id.
     encoders, chunkers : sequence of str
-        What the recipes may use. Chunkers default to whole documents, and to cuts as well where documents are long.
+        What the recipes may use. With ``bm25`` beside dense encoders, BM25 and its fusions with them are recipes like
+        any other. Chunkers default to whole documents, and to cuts as well where documents are long.
     tolerance : float
         Largest acceptable loss of the metric, relative to the reference, at 95 % confidence.
     prefer : {"small", "fast", "quality"}
@@ -115,16 +117,20 @@ def plan(
 
     collections = Collections(corpus, judgement.searched)
     choices = tuple(chunkers or chunkers_for([len(r.content) for r in corpus.records]))
-    dense = [e for e in encoders if e != "bm25"]
+    dense = [e for e in encoders if e != MODEL]
     if not dense:
         raise InputError("the planner sweeps dense encoders, and bm25 is sparse", fix="name a dense one beside it")
+    judged_at_all = judgement.kind != "agreement"
+    lexical = MODEL in encoders and judged_at_all  # rankings alone cannot tell whether words or vectors are right
     makers = Benches(collections, judgement, cache=cache, seed=seed)
     wanted = [(chunker, encoder) for encoder in dense for chunker in choices]
-    tell(makers.forecast(wanted, limit=seconds))
+    tell(makers.forecast(wanted, limit=seconds, lexical=lexical))
     benches = [makers.make(chunker, encoder) for chunker, encoder in wanted]
+    if lexical:
+        benches += lexical_benches(benches, makers)
     sweep = Sweep(benches, tolerance, corpus.scale, seed, makers.size, deadline=started + seconds)
     _measure_all(sweep)
-    context = lexical_points(sweep, makers, corpus) if judgement.kind != "agreement" else []
+    context = lexical_points(sweep, makers) if judged_at_all and not lexical else []
 
     limits = Limits(budget, bytes_per_vector, latency)
     chosen, within = choose(sweep.points, limits, prefer)
@@ -141,10 +147,13 @@ def plan(
         "limits": {"budget_bytes": budget, "bytes_per_vector": bytes_per_vector, "latency_ms": latency},
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
-        "command": build_command(name, chosen.recipe),
+        "command": build_command(name, chosen.recipe, reading),
     }
-    document["decision"], document["warnings"] = _decision(sweep, chosen, within, limits, judgement, corpus, seed)
-    document["warnings"] += _better_beside(context)
+    document["decision"] = decision.in_words(sweep, chosen)
+    document["warnings"] = decision.warnings(sweep, chosen, within, judgement, corpus, seed)
+    document["warnings"] += decision.better_beside(context)
+    if MODEL in encoders:
+        document["warnings"] += decision.on_words(judgement)
     return Plan(document)
 
 
@@ -159,6 +168,8 @@ def _resolve(
         layout = beir_layout(name)
         if layout is not None and queries is None and qrels is None:
             _, queries, qrels = layout
+        if reading.get("on_duplicate") == "replace":
+            reading = reading | {"on_duplicate": "first"}  # one record an id, as in the index; which one hardly matters
         reader = read(name, **reading)
         records: Iterable[Record] = reader
         report: Callable[[], Any] | None = lambda: reader.report  # noqa: E731
@@ -225,20 +236,28 @@ def _opening(corpus: Corpus, judgement: Judgement) -> list[str]:
 
 
 def _measure_all(sweep: Sweep) -> None:
-    """Full precision first, then every codec of every bench still worth it."""
+    """Full precision first, then every codec of every bench still worth it, and the promising ones fused with BM25."""
+    sweep.exact()
+    exact = [(p, b) for p, b in zip(sweep.points, sweep.benches, strict=True) if b.encoder != MODEL]
+    best = max(exact, key=lambda pair: (pair[0].quality.value, -pair[0].search_bytes))[1]
+    dense = [bench for bench in sweep.benches if not bench.fused and bench.encoder != MODEL]
+    # The best view first, which is the reference's: should time run out, the comparison that matters is complete.
+    dense.sort(key=lambda bench: (bench.chunker, bench.encoder) != (best.chunker, best.encoder))
+    for bench in dense:
+        fusion = sweep.fusion_of(bench)
+        fused = fusion is not None and sweep.worth_sweeping(fusion)
+        if fused or sweep.worth_sweeping(bench):
+            n, dim = bench.real.passages.shape
+            _measure(sweep, bench, recipes(bench.chunker, bench.encoder, dim, passages=n)[1:])
+        if fusion is not None and fused:
+            _measure(sweep, fusion, [with_fusion(recipe, fusion.fused) for recipe in sweep.promising(bench)])
+
+
+def _measure(sweep: Sweep, bench: Bench, some: Sequence[Recipe]) -> None:
     from sememe import progress
 
-    exact = [recipes(b.chunker, b.encoder, b.real.passages.shape[1], passages=0)[0] for b in sweep.benches]
-    sweep.exact(exact)
-    todo: list[tuple[Recipe, Bench]] = []
-    for bench in sweep.benches:
-        if sweep.worth_sweeping(bench):
-            n, dim = bench.real.passages.shape
-            todo += [(r, bench) for r in recipes(bench.chunker, bench.encoder, dim, passages=n)[1:]]
-    # Reference view first: should time run out, the comparison that matters is complete.
-    todo.sort(key=lambda pair: pair[1] is not sweep.reference_bench)
-    with progress.task("measuring recipes", total=len(todo), unit="recipes") as step:
-        for recipe, bench in todo:
+    with progress.task(f"measuring {bench.full_precision}", total=len(some), unit="recipes") as step:
+        for recipe in some:
             sweep.measure(recipe, bench)
             step(1)
 
@@ -249,7 +268,8 @@ def _measure_graphs(sweep: Sweep, makers: Benches, chosen: Point) -> None:
     for point in {p.recipe: p for p in (chosen, sweep.reference)}.values():
         recipe = Recipe.parse(point.recipe)
         bench = sweep.bench_of(recipe)
-        if len(bench.real.passages) >= GRAPH_FROM and not recipe.rerankers:
+        scanned = recipe.index.name == "flat" and all(stage.name == "hybrid" for stage in recipe.rerankers)
+        if len(bench.real.passages) >= GRAPH_FROM and scanned:
             sweep.measure(with_graph(recipe), bench)
 
 
@@ -305,68 +325,3 @@ def _document(
         "samples": side_by_side(sweep, chosen, judgement.questions, corpus, makers),
         "unmeasured": sweep.unmeasured,
     }
-
-
-def _decision(
-    sweep: Sweep, chosen: Point, within: bool, limits: Limits, judgement: Judgement, corpus: Corpus, seed: int
-) -> tuple[str, list[str]]:
-    """The choice in plain words, and what the reader must know to trust it."""
-    assert sweep.reference is not None
-    reference, warnings = sweep.reference, []
-    smaller = reference.search_bytes / max(chosen.search_bytes, 1)
-    versus = chosen.comparison
-    text = (
-        f"{chosen.recipe} needs {chosen.bytes_per_vector:g} bytes a passage instead of {reference.bytes_per_vector:g}; "
-        f"all that searching needs is {smaller:.1f} times smaller than with {reference.recipe}."
-    )
-    if chosen is reference:
-        text = f"No smaller recipe is surely within {sweep.tolerance:.0%} of {reference.recipe}, so that is the choice."
-    elif versus is not None and np.isfinite(versus.low):
-        lost = -versus.difference / max(reference.quality.value, 1e-12)
-        bound = -versus.low / max(reference.quality.value, 1e-12)
-        text += f" Its {sweep.metric} is {'lower' if lost > 0 else 'higher'} by {abs(lost):.1%}"
-        text += f" (at worst {bound:.1%} at 95 % confidence), by {versus.basis}."
-    if not within:
-        warnings.append(
-            f"no recipe within the limits is surely within {sweep.tolerance:.0%} of the reference; this is the best "
-            "of those within the limits"
-        )
-    if judgement.kind != "labels":
-        warnings.append(f"there are no judgements: {judgement.explanation}")
-    elif chosen is not reference and versus is not None and versus.basis != "judgements":
-        bench = sweep.bench_of(Recipe.parse(chosen.recipe))
-        if bench.choose is not None and versus.labels is not None and versus.labels.low < -sweep.margin:
-            need = required_judgements(sweep, chosen, seed)
-            warnings.append(
-                f"{len(judgement.split.choose)} judged queries alone cannot decide a margin of {sweep.tolerance:.0%}; "
-                f"agreement on {len(bench.agreement)} queries decided"
-                + (f", about {need:,} judged queries would do without it" if need else "")
-            )
-    if corpus.is_sample:
-        warnings.append(
-            f"measured on {len(corpus.records):,} of {corpus.total_records:,} records; the whole has more distractors"
-        )
-    if len(corpus.records) < 100 and judgement.kind != "labels":
-        warnings.append("fewer than 100 documents: stand-ins can hardly tell recipes apart")
-    if sweep.unmeasured:
-        warnings.append(f"{sweep.unmeasured} recipes were left out when the time was up; --seconds gives more")
-    return text, warnings
-
-
-def _better_beside(context: list[Point]) -> list[str]:
-    """What is shown beside the frontier and answers significantly better than the reference."""
-    better = [p for p in context if p.comparison is not None and p.comparison.low > 0]
-    if not better:
-        return []
-    best = max(better, key=lambda p: p.quality.value)
-    return [
-        f"{best.recipe} answers significantly better than the reference ({best.quality.value:.3f}); the choice can be "
-        "built with | hybrid:bm25 at its end"
-    ]
-
-
-def required_judgements(sweep: Sweep, point: Point, seed: int) -> int | None:
-    """How many judged queries would decide non-inferiority of ``point`` by judgements alone."""
-    recipe = Recipe.parse(point.recipe)
-    differences = sweep.differences(recipe, sweep.bench_of(recipe))
-    return None if differences is None else required_queries(differences, sweep.margin)

@@ -191,7 +191,7 @@ def recipe_html(recipe: object, previous: object = "") -> str:
 
 @functools.lru_cache(maxsize=4096)
 def families(recipe: str) -> tuple[str, str, str]:
-    """Encoder, quantizer and index of a recipe: what the points of the plot are coloured by.
+    """Encoder (with what it is fused with), quantizer and index of a recipe: what the plot's points are coloured by.
 
     A report can be written where a technique of the plan is not installed: then a stage of unknown kind is read by its
     position (the encoder first, the index last, the quantizer before it).
@@ -202,7 +202,9 @@ def families(recipe: str) -> tuple[str, str, str]:
         return _by_position([stage.strip() for stage in recipe.split("|")])
     asymmetric = parsed.query_encoder != parsed.encoder
     encoder = f"{parsed.encoder}/{parsed.query_encoder}" if asymmetric else str(parsed.encoder)
-    return encoder, parsed.quantizer.name, parsed.index.name
+    for stage in parsed.rerankers:
+        encoder += f" + {stage.args[0] if stage.args else 'bm25'}" if stage.name == "hybrid" else ""
+    return encoder, "none" if parsed.index.name == "inverted" else parsed.quantizer.name, parsed.index.name
 
 
 def _by_position(stages: list[str]) -> tuple[str, str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,10 @@ class Plan:
         return cls(document)
 
 
-def build_command(source: str, recipe: str, target: str = "my.index") -> str:
-    """The shell command that builds ``recipe`` over ``source``."""
-    return f"sememe build {shlex.quote(source)} --recipe {shlex.quote(recipe)} -o {shlex.quote(target)}"
+def build_command(source: str, recipe: str, reading: Mapping[str, Any], target: str = "my.index") -> str:
+    """The shell command that builds ``recipe`` over ``source``, read in the same way."""
+    command = f"sememe build {shlex.quote(source)} --recipe {shlex.quote(recipe)} -o {shlex.quote(target)}"
+    for name in ("format", "text_field", "title_field", "id_field", "on_duplicate"):
+        if reading.get(name, "error") not in ("error", None):
+            command += f" --{name.replace('_', '-')} {shlex.quote(str(reading[name]))}"
+    return command + (" --strict" if reading.get("strict") else "")

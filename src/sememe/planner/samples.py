@@ -39,7 +39,8 @@ def side_by_side(
             asked, view = bench.agreement, bench.real
         few = asked.take(np.arange(min(40, len(asked))))
         ranked = rank(code(recipe, view, seed=sweep.seed), view, few)
-        answers[name] = view.records[ranked[:, :SHOWN]]
+        ranked = ranked[:, :SHOWN]
+        answers[name] = np.where(ranked >= 0, view.records[ranked], -1)  # words may find fewer
     texts, relevant = _asked(sweep, questions, makers)
     different = (answers["reference"] != answers["chosen"]).sum(axis=1)
     order = np.argsort(-np.minimum(different, 2), kind="stable")[:SHOWN]
@@ -50,7 +51,8 @@ def side_by_side(
             {
                 "query": texts[row],
                 **{
-                    name: [_answer(corpus, int(place), judged) for place in rows[row]] for name, rows in answers.items()
+                    name: [_answer(corpus, place, judged) for place in rows[row].tolist() if place >= 0]
+                    for name, rows in answers.items()
                 },
             }
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sememe.planner.lexical import MODEL
 from sememe.recipe import Recipe
 
 DEFAULT_CHUNKERS = ("document", "sentences:4", "tokens:128,16", "tokens:256,32")
@@ -55,6 +56,23 @@ def recipes(chunker: str, encoder: str, dim: int, *, passages: int, user: Iterab
     tails += [f"{coarse} | flat | rescore:{fine}" for coarse, fine in rescored(dim)]
     tails += list(user)
     return [Recipe.parse(f"{head} | {tail}") for tail in tails]
+
+
+def full_precision(chunker: str, encoder: str, fused: str = "") -> Recipe:
+    """The exact float32 recipe of a view; ``fused`` is its hybrid stage, where it has one. Words need no vectors."""
+    head = encoder if chunker == "document" else f"{chunker} | {encoder}"
+    tail = "inverted" if encoder == MODEL else f"flat | {fused}" if fused else "flat"
+    return Recipe.parse(f"{head} | {tail}")
+
+
+def with_fusion(recipe: Recipe, fused: str) -> Recipe:
+    """The same recipe with its ranking fused with that of BM25."""
+    return Recipe.parse(f"{recipe} | {fused}")
+
+
+def fused_stage(recipe: Recipe) -> str:
+    """The hybrid stage of a recipe, empty where it has none."""
+    return next((str(stage) for stage in recipe.rerankers if stage.name == "hybrid"), "")
 
 
 def with_graph(recipe: Recipe) -> Recipe:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sememe.measure.stats import Estimate, bootstrap_mean
-from sememe.planner.choose import Point, judge
+from sememe.planner.choose import Point, frontier, judge
 from sememe.planner.loss import (
     Comparison,
     compare,
@@ -19,7 +19,8 @@ from sememe.planner.loss import (
     ndcg,
     relevance_by_rank,
 )
-from sememe.planner.trial import Coded, code, distortion, latency, rank
+from sememe.planner.space import full_precision, fused_stage
+from sememe.planner.trial import Coded, Listed, code, distortion, latency, rank
 from sememe.planner.view import DEPTH, Asked, View
 from sememe.recipe import Recipe
 
@@ -31,6 +32,7 @@ HOPELESS = 4.0  # times the tolerance, in expected loss
 class Bench:
     """One encoder under one chunking: where judged queries are asked, and where agreement is measured.
 
+    BM25 counts as an encoder, and an encoder fused with BM25 is a bench of its own, with a full precision of its own.
     ``judged`` and ``real`` are the same view where the judgements are the user's; for stand-ins ``judged`` is the
     collection with the leak removed.
     """
@@ -48,6 +50,13 @@ class Bench:
     exact_choose: NDArray[np.float64] | None = None  # nDCG@10 of the full-precision recipe, (q,)
     exact_rank: NDArray[np.int64] | None = None  # its ranking of the agreement queries, (a, depth)
     exact_judged_rank: NDArray[np.int64] | None = None
+    fused: str = ""  # the hybrid stage that ends its recipes
+    words_ms: float = 0.0  # of BM25 on the sample, one query
+
+    @property
+    def full_precision(self) -> Recipe:
+        """The exact float32 recipe of this bench."""
+        return full_precision(self.chunker, self.encoder, self.fused)
 
 
 @dataclass
@@ -82,18 +91,9 @@ class Sweep:
         judged = self.benches[0].choose is not None
         return "ndcg@10" if judged else "agreement@10"
 
-    def exact(self, recipes: Sequence[Recipe]) -> None:
+    def exact(self) -> None:
         """Measure the full-precision recipe of every bench; the best is the reference."""
-        for bench, recipe in zip(self.benches, recipes, strict=True):
-            coded = code(recipe, bench.real, seed=self.seed)
-            bench.exact_rank = rank(coded, bench.real, bench.agreement)
-            if bench.choose is not None:
-                judged = coded if bench.judged is bench.real else code(recipe, bench.judged, seed=self.seed)
-                bench.exact_judged_rank = rank(judged, bench.judged, bench.choose)
-                bench.exact_choose = _ndcg(bench.exact_judged_rank, bench.choose)
-            point = self._point(recipe, bench, coded, bench.exact_choose, None)
-            point.exact = True
-            self.points.append(point)
+        self.points += [self._exact(bench) for bench in self.benches]
         best = max(range(len(self.benches)), key=lambda i: (self.points[i].quality.value, -self.points[i].search_bytes))
         self.reference_bench, self.reference = self.benches[best], self.points[best]
         self.reference.verdict = "reference"
@@ -105,6 +105,24 @@ class Sweep:
             point.comparison = self._against_reference(other)
             if point is not self.reference:
                 point.verdict = judge(point, self.margin)
+
+    def beside(self, bench: Bench) -> Point:
+        """The full-precision recipe of a bench that is not swept, measured and compared, but not among the points."""
+        point = self._exact(bench)
+        point.comparison = self._against_reference(bench)
+        return point
+
+    def _exact(self, bench: Bench) -> Point:
+        recipe = bench.full_precision
+        coded = code(recipe, bench.real, seed=self.seed)
+        bench.exact_rank = rank(coded, bench.real, bench.agreement)
+        if bench.choose is not None:
+            judged = coded if bench.judged is bench.real else code(recipe, bench.judged, seed=self.seed)
+            bench.exact_judged_rank = rank(judged, bench.judged, bench.choose)
+            bench.exact_choose = _ndcg(bench.exact_judged_rank, bench.choose)
+        point = self._point(recipe, bench, coded, bench.exact_choose, None)
+        point.exact = True
+        return point
 
     @property
     def margin(self) -> float:
@@ -168,9 +186,27 @@ class Sweep:
     def bench_of(self, recipe: Recipe) -> Bench:
         """The bench that a recipe belongs to."""
         for bench in self.benches:
-            if bench.chunker == str(recipe.chunker) and bench.encoder == str(recipe.encoder):
+            here = (bench.chunker, bench.encoder, bench.fused)
+            if here == (str(recipe.chunker), str(recipe.encoder), fused_stage(recipe)):
                 return bench
         raise LookupError(str(recipe))
+
+    def fusion_of(self, bench: Bench) -> Bench | None:
+        """The bench of the same encoder and chunking fused with BM25, where that is swept."""
+        for other in self.benches:
+            if other.fused and (other.chunker, other.encoder) == (bench.chunker, bench.encoder):
+                return other
+        return None
+
+    def promising(self, bench: Bench) -> list[Recipe]:
+        """Recipes of a bench that no other beats in bytes and quality, as measured or at its pessimistic end.
+
+        Fusion with BM25 hides much of what a coarse code loses, so recipes that fail alone are among them.
+        """
+        own = [p for p in self.points if not p.exact and self.bench_of(Recipe.parse(p.recipe)) is bench]
+        low = [replace(p, quality=Estimate(p.comparison.low, 0.0, 0.0)) for p in own if p.comparison is not None]
+        kept = {p.recipe for p in [*frontier(own), *frontier(low)]}
+        return [Recipe.parse(p.recipe) for p in own if p.recipe in kept]
 
     def differences(self, recipe: Recipe, bench: Bench) -> NDArray[np.float64] | None:
         """Paired differences of nDCG@10 to the reference on the choosing queries, measured again."""
@@ -179,7 +215,7 @@ class Sweep:
         ranked = rank(code(recipe, bench.judged, seed=self.seed), bench.judged, bench.choose)
         return _ndcg(ranked, bench.choose) - self.reference_bench.exact_choose
 
-    def _changes(self, coded: Coded, bench: Bench, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _changes(self, coded: Coded | Listed, bench: Bench, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         assert bench.exact_rank is not None
         if not len(rows):
             return np.zeros(0)
@@ -193,7 +229,7 @@ class Sweep:
         self,
         recipe: Recipe,
         bench: Bench,
-        coded: Coded,
+        coded: Coded | Listed,
         judged: NDArray[np.float64] | None,
         changes: NDArray[np.float64] | None,
     ) -> Point:
@@ -208,7 +244,7 @@ class Sweep:
         passages = int(ledger.pop("passages"))
         return Point(
             recipe=str(recipe),
-            bytes_per_vector=float(coded.code_bytes),
+            bytes_per_vector=coded.code_bytes + ledger["postings"] / max(passages, 1),
             total_bytes=ledger["total"],
             search_bytes=ledger["search"],
             quality=quality,

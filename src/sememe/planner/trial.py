@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sememe.planner.lexical import fuse, records_of
 from sememe.planner.view import DEPTH, Asked, View, best_first, by_record, query_blocks
 from sememe.recipe import Recipe
 
 if TYPE_CHECKING:
     from sememe.codec.chain import Chain
     from sememe.contracts import Codes, Vectors
+    from sememe.index.rerank import Hybrid
 
 FIT_ROWS = 20_000
+RESULTS = 10  # that are asked for
 OVERSAMPLE = 4
-SHORTLIST = 10 * OVERSAMPLE  # passages that a rescorer sees when ten results are asked for
 
 
 @dataclass
@@ -32,6 +34,17 @@ class Coded:
     finer: Any = None
     finer_codes: Codes | None = None
     graph: Any = None  # a ``Walk`` where the recipe searches through one
+    hybrid: Hybrid | None = None  # where the ranking is fused with that of BM25
+
+    @property
+    def wanted(self) -> int:
+        """Passages that the dense side must give for ten results: more of them where they are fused."""
+        return RESULTS if self.hybrid is None else max(RESULTS, self.hybrid.depth)
+
+    @property
+    def shortlist(self) -> int:
+        """Passages that a rescorer sees."""
+        return OVERSAMPLE * self.wanted
 
     @property
     def code_bytes(self) -> int:
@@ -44,6 +57,15 @@ class Coded:
         return int(self.chain.side_bytes_) + (int(self.finer.side_bytes_) if self.finer is not None else 0)
 
 
+@dataclass
+class Listed:
+    """A recipe of inverted lists: what they find, and how fast, stands with the queries (``Asked.words``)."""
+
+    recipe: Recipe
+    code_bytes: int = 0
+    seconds: float = 0.0
+
+
 def fit_sample(passages: Vectors, *, seed: int) -> Vectors:
     """At most ``FIT_ROWS`` rows of ``passages`` (n, d): what chains are fitted on. Never queries."""
     if len(passages) <= FIT_ROWS:
@@ -52,23 +74,27 @@ def fit_sample(passages: Vectors, *, seed: int) -> Vectors:
     return np.ascontiguousarray(passages[np.sort(rows)])
 
 
-def code(recipe: Recipe, view: View, *, seed: int) -> Coded:
-    """Fit the recipe on the passages of ``view`` and encode them."""
+def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
+    """Fit the recipe on the passages of ``view`` and encode them; a recipe of inverted lists has nothing to fit."""
     from sememe.codec.chain import Chain
 
+    if recipe.index.name == "inverted":
+        return Listed(recipe)
     started = time.perf_counter()
     sample = fit_sample(view.passages, seed=seed)
     chain = Chain.from_recipe(recipe).fit(sample)
     codes = chain.encode(view.passages)
-    finer = finer_codes = None
+    finer = finer_codes = hybrid = None
     for stage in recipe.rerankers:
+        if stage.name == "hybrid":
+            hybrid = stage.make()
         if stage.name == "rescore":
             from sememe import catalog
 
             finer = catalog.find(str(stage.args[0]), kind="quantizer").make().fit(chain.project(sample))
             finer_codes = finer.encode(chain.project(view.passages))
     graph = Walk(recipe, chain, view) if recipe.index.name == "hnsw" else None
-    return Coded(recipe, chain, codes, time.perf_counter() - started, finer, finer_codes, graph)
+    return Coded(recipe, chain, codes, time.perf_counter() - started, finer, finer_codes, graph, hybrid)
 
 
 class Walk:
@@ -82,16 +108,19 @@ class Walk:
         self.bytes = self.kind.build(blocks, first.shape[1])
         self.index = self.kind.open(self.bytes, n, first.shape[1])
 
-    def candidates(self, projected: Vectors) -> NDArray[np.int64]:
-        """Passages the graph finds for each query: int64 (q, ef), -1 where it found fewer."""
-        found = self.index.search(projected, self.kind.ef, threads=1)
+    def candidates(self, projected: Vectors, wanted: int) -> NDArray[np.int64]:
+        """Passages the graph finds for each query: int64 (q, max(ef, wanted)), -1 where it found fewer."""
+        found = self.index.search(projected, max(self.kind.ef, wanted), threads=1)
         keys = np.atleast_2d(found.keys).astype(np.int64)
         counts = np.atleast_1d(getattr(found, "counts", np.full(len(keys), keys.shape[1])))
         return np.where(np.arange(keys.shape[1]) < counts[:, None], keys, -1)
 
 
-def rank(coded: Coded, view: View, asked: Asked) -> NDArray[np.int64]:
-    """Records of the view, best first: int64 (q, min(DEPTH, r))."""
+def rank(coded: Coded | Listed, view: View, asked: Asked) -> NDArray[np.int64]:
+    """Records of the view, best first: int64 (q, min(DEPTH, r)), -1 where no more were found."""
+    if isinstance(coded, Listed):
+        assert asked.words is not None
+        return records_of(asked.words.rows, view)
     ranked = []
     for block in query_blocks(len(asked), len(view.passages)):
         scores = coded.chain.scores(asked.vectors[block], coded.codes)
@@ -99,13 +128,19 @@ def rank(coded: Coded, view: View, asked: Asked) -> NDArray[np.int64]:
             scores = _walked(coded, asked.vectors[block], scores)
         if coded.finer is not None:
             scores = _rescored(coded, asked.vectors[block], scores)
-        ranked.append(best_first(_masked(by_record(scores, view), asked.left_out[block]), DEPTH))
+        scores = _masked(scores, view, asked.left_out[block])
+        if coded.hybrid is not None:
+            assert asked.words is not None
+            words = asked.words.take(np.arange(len(asked))[block])
+            ranked.append(records_of(fuse(scores, words, coded.hybrid), view))
+        else:
+            ranked.append(best_first(by_record(scores, view), DEPTH))
     return np.concatenate(ranked) if ranked else np.zeros((0, 0), dtype=np.int64)
 
 
 def _walked(coded: Coded, queries: Vectors, scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of what the graph finds; all else cannot be returned."""
-    found = coded.graph.candidates(coded.chain.project(queries))
+    found = coded.graph.candidates(coded.chain.project(queries), coded.wanted)
     out = np.full_like(scores, -np.inf)
     row, place = np.nonzero(found >= 0)
     columns = found[row, place]
@@ -115,26 +150,31 @@ def _walked(coded: Coded, queries: Vectors, scores: NDArray[np.float32]) -> NDAr
 
 def _rescored(coded: Coded, queries: Vectors, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
     """Coarse scores with those of the shortlist replaced by finer ones, all above the rest."""
-    short = best_first(coarse, SHORTLIST)
+    short = best_first(coarse, coded.shortlist)
     out = coarse - (coarse.max(initial=0.0) + 1e3)
     fine = coded.finer.scores(coded.chain.project(queries), coded.finer_codes)
     np.put_along_axis(out, short, np.take_along_axis(fine, short, axis=1), axis=1)
     return out
 
 
-def _masked(scores: NDArray[np.float32], left_out: NDArray[np.int64]) -> NDArray[np.float32]:
+def _masked(scores: NDArray[np.float32], view: View, left_out: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Scores of passages (q, n) without those of the record that each query leaves out."""
     rows = np.flatnonzero(left_out >= 0)
     if len(rows):
         scores = scores.copy()
-        scores[rows, left_out[rows]] = -np.inf
+        stops = np.append(view.starts[1:], len(view.passages))
+        for row in rows.tolist():
+            scores[row, view.starts[left_out[row]] : stops[left_out[row]]] = -np.inf
     return scores
 
 
-def distortion(coded: Coded, view: View, asked: Asked) -> float:
+def distortion(coded: Coded | Listed, view: View, asked: Asked) -> float:
     """Share of the variance of the exact scores that the codes lose: ``1 - r**2`` over queries and passages.
 
-    Scores of the finer tier where there is one, since that is what orders the answers.
+    Scores of the finer tier where there is one, since that is what orders the answers. Inverted lists lose nothing.
     """
+    if isinstance(coded, Listed):
+        return 0.0
     queries = asked.vectors[:64]
     rows = np.linspace(0, len(view.passages) - 1, min(len(view.passages), 2_000)).astype(np.int64)
     exact = (queries @ view.passages[rows].T).astype(np.float64)
@@ -148,29 +188,45 @@ def distortion(coded: Coded, view: View, asked: Asked) -> float:
     return max(0.0, 1.0 - float((exact * got).sum()) ** 2 / norm) if norm > 0 else 0.0
 
 
-def latency(coded: Coded, asked: Asked, *, encode_ms: float, scale: float, repeats: int = 24) -> dict[str, float]:
-    """Milliseconds of one query at a time: encoding, scanning all codes, rescoring. p50 and p95 of ``repeats``.
+def latency(
+    coded: Coded | Listed, asked: Asked, *, encode_ms: float, scale: float, repeats: int = 24
+) -> dict[str, float]:
+    """Milliseconds of one query at a time: encoding, scanning all codes, rescoring, BM25 and fusion where there is one.
 
-    ``scale`` multiplies the scan where the codes are those of a sample.
+    p50 and p95 of ``repeats``. ``scale`` multiplies scans and inverted lists where they are those of a sample.
     """
+    if isinstance(coded, Listed):
+        spent = [0.0] if asked.words is None else (asked.words.milliseconds * scale).tolist()
+    else:
+        spent = [encode_ms + _milliseconds(coded, asked, row, scale) for row in range(min(repeats, len(asked)))]
+    spent = spent or [encode_ms]
+    return {"p50": float(np.percentile(spent, 50)), "p95": float(np.percentile(spent, 95))}
+
+
+def _milliseconds(coded: Coded, asked: Asked, row: int, scale: float) -> float:
+    """Searching for the query ``row``."""
     from sememe.index.scan import topk
 
-    times = []
-    for row in range(min(repeats, len(asked))):
-        query = asked.vectors[row : row + 1]
-        started = time.perf_counter()
-        if coded.graph is not None:
-            projected = coded.chain.project(query)
-            rows = coded.graph.candidates(projected)
-            coded.chain.quantizer.scores(projected, coded.codes[np.sort(rows[0][rows[0] >= 0])])
-        else:
-            _, rows = topk(coded.chain, query, coded.codes, SHORTLIST if coded.finer is not None else 10)
-        scanned = time.perf_counter()
-        if coded.finer is not None:
-            shortlist = np.sort(rows[0])
-            coded.finer.scores(coded.chain.project(query), coded.finer_codes[shortlist])  # type: ignore[index]
-        # A scan grows with the collection; a walk hardly does.
-        growth = scale if coded.graph is None else 1.0
-        times.append((scanned - started) * growth + (time.perf_counter() - scanned))
-    spent = np.array(times or [0.0]) * 1e3 + encode_ms
-    return {"p50": float(np.percentile(spent, 50)), "p95": float(np.percentile(spent, 95))}
+    query = asked.vectors[row : row + 1]
+    started = time.perf_counter()
+    if coded.graph is not None:
+        projected = coded.chain.project(query)
+        rows = np.sort(coded.graph.candidates(projected, coded.wanted))
+        rows = rows[:, rows[0] >= 0]
+        scores = coded.chain.quantizer.scores(projected, coded.codes[rows[0]])
+    else:
+        scores, rows = topk(coded.chain, query, coded.codes, coded.wanted if coded.finer is None else coded.shortlist)
+    scanned = time.perf_counter()
+    if coded.finer is not None and coded.finer_codes is not None:
+        rows = np.sort(rows)
+        scores = coded.finer.scores(coded.chain.project(query), coded.finer_codes[rows[0]])
+    lists = 0.0
+    if coded.hybrid is not None and asked.words is not None:
+        words = asked.words.take(np.array([row]))
+        order = np.argsort(-scores, axis=1)[:, : coded.hybrid.depth]
+        dense = (np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1))
+        coded.hybrid.fuse(dense, (words.scores, words.rows), RESULTS)
+        lists = float(words.milliseconds[0]) * scale
+    # A scan grows with the collection; a walk hardly does.
+    growth = scale if coded.graph is None else 1.0
+    return ((scanned - started) * growth + (time.perf_counter() - scanned)) * 1e3 + lists

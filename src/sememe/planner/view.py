@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sememe.contracts import Encoder, Record, Vectors
 from sememe.planner.questions import Questions
+
+if TYPE_CHECKING:
+    from sememe.planner.lexical import WordRanks
 
 DEPTH = 100  # how far down a ranking is looked at
 _BLOCK = 2**24  # scores held at once while ranking
@@ -41,12 +45,16 @@ class View:
 
 @dataclass
 class Asked:
-    """Queries encoded for one view: vectors (q, d), gains (q, r) or None, rows left out (q,), -1 for none."""
+    """Queries encoded for one view: vectors (q, d), gains (q, r) or None, rows left out (q,), -1 for none.
+
+    ``words`` is what BM25 finds for them in the same view, where that was looked up.
+    """
 
     vectors: Vectors
     gains: NDArray[np.float32] | None
     ideal: NDArray[np.float32] | None
     left_out: NDArray[np.int64]
+    words: WordRanks | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -58,6 +66,7 @@ class Asked:
             None if self.gains is None else self.gains[rows],
             None if self.ideal is None else self.ideal[rows],
             self.left_out[rows],
+            None if self.words is None else self.words.take(rows),
         )
 
 

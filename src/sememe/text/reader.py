@@ -17,7 +17,7 @@ from sememe.text.formats import PARSERS, records_of
 from sememe.text.lines import Input
 from sememe.text.report import ReadReport
 
-DUPLICATE_RULES = ("error", "first", "rename")
+DUPLICATE_RULES = ("error", "first", "replace", "rename")
 MAX_ID_BYTES = 512
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f]")
@@ -102,13 +102,16 @@ class Reader:
                 raise InputError(
                     f"the id {identity!r} came before, at {known}",
                     where=raw.source,
-                    fix="keep the first or rename the later ones with on_duplicate='first' or 'rename'",
+                    fix="make ids unique, or choose on_duplicate 'first' or 'replace'",
                 )
             if rule == "first":
                 report.note(raw.source, "duplicate id, the first was kept", detail=f"{identity!r} is at {known}")
                 return None
-            report.note(raw.source, "duplicate id, renamed", "changed", repr(identity))
-            identity = seen.free_name(identity)
+            if rule == "replace":
+                report.note(raw.source, "duplicate id, the later one counts", "changed", f"{identity!r} is at {known}")
+            else:
+                report.note(raw.source, "duplicate id, renamed", "changed", repr(identity))
+                identity = seen.free_name(identity)
         seen.add(identity, raw.source)
         return Record(identity, text, title, raw.source, metadata)
 
@@ -182,9 +185,10 @@ def read(
         Where JSON, CSV or Parquet records hold these. Without them: ``text``, ``content``, ``contents``, ``body`` or
         ``passage``; ``title``; ``_id``, ``id``, ``doc_id`` or ``docid``. Without an id, ``file:line`` is the id.
         All other fields become metadata, typed as ``sememe.text.values`` says.
-    on_duplicate : {"error", "first", "rename"}
-        What a repeated id does: stop and name both places; keep the first and count the others; or let the later ones
-        in as ``id#2``, ``id#3``, counted.
+    on_duplicate : {"error", "first", "replace", "rename"}
+        What a repeated id does: stop and name both places; keep the first and count the others; let the later ones in
+        under the same id, counted, so that an index puts the last in the place of the others; or let them in as
+        ``id#2``, ``id#3``, counted.
     max_chars : int
         Records with a longer text or title are skipped and counted.
     strict : bool
@@ -224,6 +228,8 @@ def read(
         given = source
         return Reader("records", lambda options, report: iter(given), options, once=iter(given) is given)
     name = fspath(source)
+    if not name:
+        raise InputError("the source is an empty name", where="source", fix="give a file or a folder (. is this one)")
     if name == "demo:":
         from sememe.text.demo import demo_source
 
