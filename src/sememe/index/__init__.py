@@ -7,18 +7,22 @@ from typing import TYPE_CHECKING, Any
 _LAZY = {
     "BuildReport": "ledger",
     "Index": "engine",
+    "KeyedVectors": "keyed",
     "Ledger": "ledger",
+    "SemanticCache": "semantic_cache",
     "build": "engine",
     "open": "engine",
     "predict": "ledger",
     "topk": "scan",
 }
-__all__ = ["BuildReport", "Index", "Ledger", "build", "open", "predict", "topk"]
+__all__ = ["BuildReport", "Index", "KeyedVectors", "Ledger", "SemanticCache", "build", "open", "predict", "topk"]
 
 if TYPE_CHECKING:
     from sememe.index.engine import Index, build, open
+    from sememe.index.keyed import KeyedVectors
     from sememe.index.ledger import BuildReport, Ledger, predict
     from sememe.index.scan import topk
+    from sememe.index.semantic_cache import SemanticCache
 
 
 def __getattr__(name: str) -> Any:

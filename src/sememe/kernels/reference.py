@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -104,3 +107,32 @@ def symbol_scores(
             total = sum(float(w) * float(levels[s]) for w, s in zip(query, row, strict=True))
             out[i, j] = constants[i] + (1.0 if scales is None else float(scales[j])) * total
     return out
+
+
+def byte_pairs(text: str, tokens: list[str], merges: list[str], markers: list[int]) -> list[int]:
+    """The pieces that ``bags`` finds in a text, by the definition: the whole text, one merge at a time."""
+    number = {token: i for i, token in enumerate(tokens)}
+    ranks = {tuple(merge.split(" ")): rank for rank, merge in enumerate(merges)}
+    for marker in markers:
+        before, found, after = text.partition(tokens[marker])
+        if found:
+            return [
+                *byte_pairs(before, tokens, merges, markers), marker, *byte_pairs(after, tokens, merges, markers)
+            ]  # fmt: skip
+    parts: list[str] = []
+    for character in ("\u2581" + text.replace(" ", "\u2581")) if text else "":
+        parts += [character] if character in number else [f"<0x{byte:02X}>" for byte in character.encode()]
+    while True:
+        found_ranks = [ranks.get(pair, len(merges)) for pair in pairwise(parts)]
+        best = min(found_ranks, default=len(merges))
+        if best == len(merges):
+            return [number[part] for part in parts]
+        at = found_ranks.index(best)
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+
+
+def bag(table: NDArray[np.float16], ids: list[int], normalize: bool) -> F64:
+    """One row of ``bags.rows``, from sums without rounding."""
+    sums = [math.fsum(float(table[i, j]) for i in ids) for j in range(table.shape[1])]
+    norm = math.sqrt(math.fsum(value * value for value in sums)) if normalize else len(ids)
+    return np.array([value / norm if norm else 0.0 for value in sums])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+
+from sememe.kernels.kmeans import nearest
 
 
 def table_sums(tables: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -53,4 +57,28 @@ def byte_tables(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     for slot, first in enumerate(range(0, places, length)):
         part = values[:, first : first + length]
         out[:, : part.shape[1]] += part[:, :, (byte >> (bits * slot)) & ((1 << bits) - 1)]
+    return out
+
+
+def encode_subspaces(X: NDArray[np.float32], codebooks: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """The number of the nearest centre of each group of consecutive columns; the first of equals.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        float32; the widths of the codebooks add up to ``d``.
+    codebooks : sequence of m ndarrays of shape (k, width)
+        At most 256 centres for each group.
+
+    Returns
+    -------
+    ndarray of shape (n, m)
+        uint8.
+    """
+    out = np.empty((len(X), len(codebooks)), dtype=np.uint8)
+    first = 0
+    for group, centres in enumerate(codebooks):
+        stop = first + centres.shape[1]
+        out[:, group] = nearest(np.ascontiguousarray(X[:, first:stop]), centres)
+        first = stop
     return out

@@ -10,7 +10,12 @@
 
 namespace nb = nanobind;
 
+void bind_bags(nb::module_& m);
+void bind_sparse(nb::module_& m);
 void bind_symbols(nb::module_& m);
+void bind_text_vectors(nb::module_& m);
+void bind_fastscan(nb::module_& m);
+void bind_rescore(nb::module_& m);
 
 NB_MODULE(_native, m) {
   m.doc() = "The compiled loops of sememe.kernels; the modules there call them and say what they do.";
@@ -26,5 +31,10 @@ NB_MODULE(_native, m) {
       "The dispatch levels that this machine can run, slowest first.");
   m.def("use", [](const std::string& name) { return sememe::use(name.c_str()); }, nb::arg("name"),
         "Switch to a level; False where it is not available.");
+  bind_bags(m);
+  bind_sparse(m);
   bind_symbols(m);
+  bind_text_vectors(m);
+  bind_fastscan(m);
+  bind_rescore(m);
 }

@@ -1,0 +1,288 @@
+// The binding of the 4-bit table scan: makes tables of bytes, walks over blocks, keeps the best.
+#include "fastscan.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <vector>
+
+#include "parallel.h"
+
+namespace nb = nanobind;
+using namespace sememe;
+
+namespace {
+
+template <class T, int dims>
+using Array = nb::ndarray<const T, nb::numpy, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
+
+constexpr int64_t kChunk = 16 << 10;  // bytes of codes that all queries see before the next ones: half of a first cache
+constexpr int64_t kMost = 64;           // blocks at a time, however small
+constexpr int64_t kSample = 32;       // one block of so many is looked at first, to guess the threshold
+constexpr int64_t kWorth = 2 << 20;   // look-ups in blocks of 64 that are worth another thread
+
+// Zeroed bytes that begin at a cache line: a load that straddles two lines counts as two.
+class Lines {
+ public:
+  explicit Lines(int64_t size) : raw_(size + 64, 0) {}
+  uint8_t* data() { return raw_.data() + (-reinterpret_cast<uintptr_t>(raw_.data()) & 63); }
+
+ private:
+  std::vector<uint8_t> raw_;
+};
+
+// Byte tables of the queries: score = bias + unit * sum.
+struct Tables {
+  Lines bytes;  // (count, width, kWordTable)
+  std::vector<double> bias, unit;
+};
+
+// numbers: places a row; queries: (count, places * depth); centres: (places, 16, depth).
+Tables make_tables(const float* queries, const float* centres, int64_t count, int64_t places, int64_t depth,
+                   int64_t width) {
+  const int64_t length = (places + 1) / 2;  // bytes a row: place p < length in a low half, the others in high halves
+  Tables out{Lines(count * width * kWordTable), std::vector<double>(count), std::vector<double>(count)};
+  std::vector<float> turned(places * depth * 16), values(places * 16), low(places);
+  for (int64_t p = 0; p < places; ++p)  // the 16 centres side by side, so that they are worked on together
+    for (int64_t c = 0; c < 16; ++c)
+      for (int64_t j = 0; j < depth; ++j) turned[(p * depth + j) * 16 + c] = centres[(p * 16 + c) * depth + j];
+  for (int64_t q = 0; q < count; ++q) {
+    float widest = 0;
+    double bias = 0;
+    for (int64_t p = 0; p < places; ++p) {
+      const float* x = queries + (q * places + p) * depth;
+      const float* centre = turned.data() + p * depth * 16;
+      float* to = values.data() + p * 16;
+      for (int c = 0; c < 16; ++c) to[c] = x[0] * centre[c];
+      for (int64_t j = 1; j < depth; ++j)
+        for (int c = 0; c < 16; ++c) to[c] += x[j] * centre[j * 16 + c];
+      float least[8], most[8];
+      for (int c = 0; c < 8; ++c) {
+        least[c] = std::min(to[c], to[c + 8]);
+        most[c] = std::max(to[c], to[c + 8]);
+      }
+      for (int half = 4; half; half /= 2)
+        for (int c = 0; c < half; ++c) {
+          least[c] = std::min(least[c], least[c + half]);
+          most[c] = std::max(most[c], most[c + half]);
+        }
+      low[p] = least[0];
+      bias += least[0];
+      widest = std::max(widest, most[0] - least[0]);
+    }
+    const double unit = widest > 0 ? static_cast<double>(widest) / 255 : 1.0;
+    const float factor = static_cast<float>(1 / unit);
+    uint8_t* table = out.bytes.data() + q * width * kWordTable;
+    for (int64_t p = 0; p < places; ++p) {
+      const int64_t byte = p < length ? p : p - length;
+      uint8_t* to = table + byte / 4 * kWordTable + (p < length ? 0 : 64) + byte % 4 * 16;
+      // Rounded half up: cheap and the same everywhere.
+      for (int c = 0; c < 16; ++c)
+        to[c] = static_cast<uint8_t>(static_cast<int32_t>(std::min(255.0f, (values[p * 16 + c] - low[p]) * factor + 0.5f)));
+    }
+    out.bias[q] = bias;
+    out.unit[q] = unit;
+  }
+  return out;
+}
+
+struct Scan {
+  const uint32_t* words;
+  int64_t width;
+  const uint8_t* tables;
+  int64_t count, k;
+  int64_t first, last;    // rows
+  const uint64_t* allow;  // a word of bits a block, or null
+
+  // Blocks that are scanned for all queries before the next ones.
+  int64_t chunk() const { return std::clamp<int64_t>(kChunk / (width * kBlock * 4), 1, kMost); }
+
+  // The rows of a block that count.
+  uint64_t live(int64_t block) const {
+    uint64_t mask = allow ? allow[block] : ~uint64_t{0};
+    if (block * kBlock < first) mask &= ~uint64_t{0} << (first - block * kBlock);
+    if ((block + 1) * kBlock > last) mask &= ~uint64_t{0} >> ((block + 1) * kBlock - last);
+    return mask;
+  }
+};
+
+// A row and its sum as one number: higher is better, and of equal sums the lower row.
+uint64_t key_of(int32_t sum, int32_t row) {
+  return static_cast<uint64_t>(static_cast<uint32_t>(sum)) << 32 | (0xFFFFFFFFu - static_cast<uint32_t>(row));
+}
+
+// The best rows of every query over a range of blocks.
+class Lists {
+ public:
+  Lists(int64_t count, int64_t k, int64_t room) : k_(k), limit_(2 * k + 128), room_(limit_ + room + 16) {
+    memory_.reset(new int32_t[2 * count * room_]);  // left as it is: most of it is never touched
+    for (int64_t q = 0; q < count; ++q)
+      hits_.push_back({-1, 0, memory_.get() + 2 * q * room_, memory_.get() + (2 * q + 1) * room_});
+  }
+
+  Hits* hits() { return hits_.data(); }
+  int64_t count() const { return static_cast<int64_t>(hits_.size()); }
+
+  // After every call of the loop: brings long lists back to k. Rows come in ascending order, so one that equals the
+  // last of k is worse.
+  void trim() {
+    for (Hits& list : hits_) {
+      if (list.count < limit_) continue;
+      collect(list, keys_);
+      std::nth_element(keys_.begin(), keys_.begin() + (k_ - 1), keys_.end(), std::greater<uint64_t>());
+      list.least = static_cast<int32_t>(keys_[k_ - 1] >> 32);
+      list.count = static_cast<int32_t>(k_);
+      for (int64_t i = 0; i < k_; ++i) {
+        list.sums[i] = static_cast<int32_t>(keys_[i] >> 32);
+        list.rows[i] = static_cast<int32_t>(0xFFFFFFFFu - static_cast<uint32_t>(keys_[i]));
+      }
+    }
+  }
+
+  // Forget the rows; start with a threshold that lets those pass that are as good as the k-th so far.
+  void restart(Lists& sample) {
+    for (int64_t q = 0; q < count(); ++q) {
+      Hits& seen = sample.hits()[q];
+      if (seen.count < sample.k_) continue;
+      collect(seen, keys_);
+      std::nth_element(keys_.begin(), keys_.begin() + (sample.k_ - 1), keys_.end(), std::greater<uint64_t>());
+      hits_[q].least = static_cast<int32_t>(keys_[sample.k_ - 1] >> 32) - 1;
+    }
+  }
+
+  static void collect(const Hits& list, std::vector<uint64_t>& keys) {
+    keys.resize(list.count);
+    for (int32_t i = 0; i < list.count; ++i) keys[i] = key_of(list.sums[i], list.rows[i]);
+  }
+
+ private:
+  int64_t k_, limit_, room_;
+  std::unique_ptr<int32_t[]> memory_;
+  std::vector<Hits> hits_;
+  std::vector<uint64_t> keys_;
+};
+
+using Loop = decltype(SEMEME_PICK(scan_nibbles));
+
+// Ask for memory that will be read soon. The machine's own prefetching does not look past a pause of many queries.
+void request(const void* at, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(at) + i, 0, 2);
+}
+
+void walk(const Scan& scan, Loop loop, const uint8_t* tables, int64_t first, int64_t last, Lists& lists) {
+  const int64_t bytes = scan.width * kBlock * 4, chunk = scan.chunk();
+  uint64_t live[kMost];
+  for (int64_t b = first; b < last; b += chunk) {
+    const int64_t some = std::min(chunk, last - b);
+    uint64_t any = 0;
+    for (int64_t i = 0; i < some; ++i) any |= live[i] = scan.live(b + i);
+    if (!any) continue;
+    if (lists.count() > 4) request(scan.words + (b + some) * scan.width * kBlock, std::min(chunk, last - b - some) * bytes);
+    loop(scan.words + b * scan.width * kBlock, scan.width, tables, lists.count(), some, static_cast<int32_t>(b * kBlock),
+         live, lists.hits());
+    lists.trim();
+  }
+}
+
+// Looks at every kSample-th block for a threshold that about k rows of the range pass.
+void guess(const Scan& scan, Loop loop, int64_t first, int64_t last, Lists& lists) {
+  const double share = static_cast<double>(scan.k) / kSample;
+  const int64_t k = static_cast<int64_t>(share + 4 * std::sqrt(share) + 8);
+  if ((last - first) * kBlock < 8 * scan.k || last - first < 8 * kSample) return;
+  Lists sample(scan.count, k, kBlock);
+  const int64_t bytes = scan.width * kBlock * 4, stride = kSample;
+  for (int64_t b = first + stride / 2; b < last; b += stride) {
+    if (b + stride < last) request(scan.words + (b + stride) * scan.width * kBlock, bytes);
+    const uint64_t live = scan.live(b);
+    if (!live) continue;
+    loop(scan.words + b * scan.width * kBlock, scan.width, scan.tables, scan.count, 1, static_cast<int32_t>(b * kBlock),
+         &live, sample.hits());
+    sample.trim();
+  }
+  lists.restart(sample);
+}
+
+// The keys of the k best rows of each query in blocks [first, last), or of all where there are fewer.
+void search(const Scan& scan, int64_t first, int64_t last, std::vector<std::vector<uint64_t>>& out) {
+  const Loop loop = SEMEME_PICK(scan_nibbles);
+  const int64_t room = scan.chunk() * kBlock;
+  Lists lists(scan.count, scan.k, room);
+  guess(scan, loop, first, last, lists);
+  walk(scan, loop, scan.tables, first, last, lists);
+  for (int64_t q = 0; q < scan.count; ++q) {
+    Hits& list = lists.hits()[q];
+    if (list.count < scan.k && list.least >= 0) {  // the guess was too high: once more, without one
+      Lists again(1, scan.k, room);
+      walk(scan, loop, scan.tables + q * scan.width * kWordTable, first, last, again);
+      Lists::collect(again.hits()[0], out[q]);
+    } else {
+      Lists::collect(list, out[q]);
+    }
+  }
+}
+
+nb::tuple scan_nibble_codes(Array<uint32_t, 3> words, int64_t n, Array<float, 2> queries, Array<float, 3> centres,
+                            int64_t k, std::optional<Array<uint64_t, 1>> allow, int64_t first, int64_t last,
+                            bool ordered, int threads) {
+  const int64_t blocks = words.shape(0), width = words.shape(1), count = queries.shape(0);
+  const int64_t places = centres.shape(0), depth = centres.shape(2);
+  if (words.shape(2) != static_cast<size_t>(kBlock) || n > blocks * kBlock || n > INT32_MAX - kBlock || k < 1 ||
+      places < 1 || depth < 1 || centres.shape(1) != 16 || width > 65536 ||
+      static_cast<int64_t>(queries.shape(1)) != places * depth || ((places + 1) / 2 + 3) / 4 != width ||
+      (allow && static_cast<int64_t>(allow->shape(0)) != blocks) || first < 0 || first > last || last > n)
+    throw std::invalid_argument("arguments of scan_nibble_codes do not fit together");
+  Scan scan{words.data(), width, nullptr, count, k, first, last, allow ? allow->data() : nullptr};
+  const int64_t begin = first / kBlock, end = (last + kBlock - 1) / kBlock;
+  int64_t passing = last - first;
+  if (scan.allow) {
+    passing = 0;
+    for (int64_t b = begin; b < end; ++b) passing += __builtin_popcountll(scan.live(b));
+  }
+  scan.k = std::min(k, passing);
+  const int64_t wide = scan.k;
+  float* scores = new float[count * wide + 1];
+  nb::capsule keep_scores(scores, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  int64_t* found = new int64_t[count * wide + 1];
+  nb::capsule keep_found(found, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
+  if (wide > 0 && count > 0) {
+    nb::gil_scoped_release release;
+    Tables tables = make_tables(queries.data(), centres.data(), count, places, depth, width);
+    scan.tables = tables.bytes.data();
+    const int64_t work = (end - begin) * width * count / kWorth * kBlock;
+    const int parts = static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(threads, work), 1, 256));
+    std::vector<std::vector<std::vector<uint64_t>>> keys(parts, std::vector<std::vector<uint64_t>>(count));
+    parallel(end - begin, parts,
+             [&](int part, int64_t a, int64_t b) { search(scan, begin + a, begin + b, keys[part]); });
+    for (int64_t q = 0; q < count; ++q) {
+      std::vector<uint64_t>& best = keys[0][q];
+      for (int part = 1; part < parts; ++part) best.insert(best.end(), keys[part][q].begin(), keys[part][q].end());
+      if (static_cast<int64_t>(best.size()) > wide)
+        std::nth_element(best.begin(), best.begin() + (wide - 1), best.end(), std::greater<uint64_t>());
+      if (ordered) std::sort(best.begin(), best.begin() + wide, std::greater<uint64_t>());
+      for (int64_t i = 0; i < wide; ++i) {
+        const double sum = static_cast<double>(best[i] >> 32);
+        scores[q * wide + i] = static_cast<float>(tables.bias[q] + tables.unit[q] * sum);
+        found[q * wide + i] = static_cast<int64_t>(0xFFFFFFFFu - static_cast<uint32_t>(best[i]));
+      }
+    }
+  }
+  const size_t shape[2] = {static_cast<size_t>(count), static_cast<size_t>(wide)};
+  return nb::make_tuple(nb::ndarray<nb::numpy, float>(scores, 2, shape, keep_scores),
+                        nb::ndarray<nb::numpy, int64_t>(found, 2, shape, keep_found));
+}
+
+}  // namespace
+
+void bind_fastscan(nb::module_& m) {
+  m.def("scan_nibble_codes", &scan_nibble_codes, nb::arg("words"), nb::arg("n"), nb::arg("queries"),
+        nb::arg("centres"), nb::arg("k"), nb::arg("allow").none(), nb::arg("first"), nb::arg("last"),
+        nb::arg("ordered"), nb::arg("threads"),
+        "The k best rows for each query: scores (q, k'), rows (q, k'). See kernels/fastscan.py.");
+}

@@ -1,0 +1,21 @@
+// Exact inner products of a query with rows picked out of a table of float vectors.
+#pragma once
+
+#include <cstdint>
+
+#include "level.h"
+
+namespace sememe {
+
+// A table of vectors: float32, or the upper half of it (IEEE half precision).
+struct Rows {
+  const void* values;
+  int64_t d;
+  bool half;
+};
+
+}  // namespace sememe
+
+// out[i] = query . row pick[i]. Sums run in 64 lanes (dimension j in lane j % 64) that are then folded in halves, so the
+// result is the same at every level.
+SEMEME_DECLARE(void dot_rows(const Rows& rows, const float* query, const int64_t* pick, int64_t count, float* out);)

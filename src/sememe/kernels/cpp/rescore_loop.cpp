@@ -1,0 +1,107 @@
+#include "rescore.h"
+
+#include <string.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace sememe {
+namespace SEMEME_LEVEL {
+namespace {
+
+constexpr int64_t kAhead = 6;  // rows requested before they are needed: a row far away takes longer than several dots
+
+inline void request(const void* row, int64_t bytes) {
+  const char* at = static_cast<const char*>(row);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + i);
+}
+
+#if defined(__AVX512F__)
+template <class T>
+inline __m512 load(const T* at, __mmask16 mask);
+template <>
+inline __m512 load<float>(const float* at, __mmask16 mask) {
+  return _mm512_maskz_loadu_ps(mask, at);
+}
+template <>
+inline __m512 load<uint16_t>(const uint16_t* at, __mmask16 mask) {
+  return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
+}
+
+template <class T>
+float dot(const T* row, const float* query, int64_t d) {
+  __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+  int64_t j = 0;
+  for (; j + 64 <= d; j += 64)
+    for (int i = 0; i < 4; ++i)
+      sum[i] = _mm512_add_ps(
+          sum[i], _mm512_mul_ps(load(row + j + 16 * i, 0xFFFF), _mm512_loadu_ps(query + j + 16 * i)));
+  for (int i = 0; j < d; j += 16, ++i) {
+    const __mmask16 mask = d - j >= 16 ? 0xFFFF : static_cast<__mmask16>((1u << (d - j)) - 1);
+    sum[i] = _mm512_add_ps(sum[i], _mm512_mul_ps(load(row + j, mask), _mm512_maskz_loadu_ps(mask, query + j)));
+  }
+  const __m512 all = _mm512_add_ps(_mm512_add_ps(sum[0], sum[2]), _mm512_add_ps(sum[1], sum[3]));
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+#else
+inline float wide(float value) { return value; }
+
+inline float wide(uint16_t half) {
+#if defined(__F16C__)
+  return _cvtsh_ss(half);
+#else
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7FFF;
+  if (rest >= 0x7C00 || rest < 0x400) {  // infinity, or no leading one: the value in units of 2^-24
+    float small = static_cast<float>(rest) * 5.9604644775390625e-8f;
+    uint32_t bits;
+    memcpy(&bits, &small, 4);
+    if (rest >= 0x7C00) bits = 0x7F800000u | (rest & 0x3FF) << 13;
+    bits |= sign;
+    memcpy(&small, &bits, 4);
+    return small;
+  }
+  const uint32_t bits = sign | ((rest << 13) + (112u << 23));
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+#endif
+}
+
+template <class T>
+float dot(const T* row, const float* query, int64_t d) {
+  float sum[64] = {};
+  int64_t j = 0;
+  for (; j + 64 <= d; j += 64)
+    for (int lane = 0; lane < 64; ++lane) sum[lane] += wide(row[j + lane]) * query[j + lane];
+  for (int lane = 0; j < d; ++j, ++lane) sum[lane] += wide(row[j]) * query[j];
+  for (int half = 32; half; half /= 2)
+    for (int lane = 0; lane < half; ++lane) sum[lane] += sum[lane + half];
+  return sum[0];
+}
+#endif
+
+template <class T>
+void all_rows(const T* values, int64_t d, const float* query, const int64_t* pick, int64_t count, float* out) {
+  const int64_t bytes = d * static_cast<int64_t>(sizeof(T));
+  for (int64_t i = 0; i < count && i < kAhead; ++i) request(values + pick[i] * d, bytes);
+  for (int64_t i = 0; i < count; ++i) {
+    if (i + kAhead < count) request(values + pick[i + kAhead] * d, bytes);
+    out[i] = dot(values + pick[i] * d, query, d);
+  }
+}
+
+}  // namespace
+
+void dot_rows(const Rows& rows, const float* query, const int64_t* pick, int64_t count, float* out) {
+  if (rows.half)
+    all_rows(static_cast<const uint16_t*>(rows.values), rows.d, query, pick, count, out);
+  else
+    all_rows(static_cast<const float*>(rows.values), rows.d, query, pick, count, out);
+}
+
+}  // namespace SEMEME_LEVEL
+}  // namespace sememe

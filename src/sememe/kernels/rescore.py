@@ -1,0 +1,120 @@
+"""Exact scores for the candidates of a scan of codes: rows of float vectors, picked out, multiplied, the best kept.
+
+A row that lies far away in memory costs as much as several kilobytes of scan, so rows are requested ahead and, where
+scores from the codes are at hand, not all of them are read. The first candidates give a line from coarse to exact
+scores and the scatter about it; of the rest only those are read whose coarse score leaves them a chance. Choosing
+rows by the coarse score does not bias that line, because it is the variable that the line starts from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.errors import InputError
+from sememe.kernels import native
+
+FIRST = 64  # candidates read before the line is drawn
+_SCRATCH = 1 << 20  # bytes of gathered rows at a time in the NumPy path
+
+
+def rescore(
+    vectors: NDArray[np.float32] | NDArray[np.float16],
+    queries: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    k: int,
+    *,
+    coarse: NDArray[np.float32] | None = None,
+    margin: float = np.inf,
+    first: int = FIRST,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """The ``k`` best of each query's candidates by inner product.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, d)
+        float32 or float16; may be memory-mapped.
+    queries : ndarray of shape (q, d)
+        float32.
+    rows : ndarray of shape (q, c)
+        int64: each query's candidates, in any order, none twice.
+    k : int
+        At least 1.
+    coarse : ndarray of shape (q, c), optional
+        float32: approximate scores of the candidates; on a scale of their own, if need be.
+    margin : float
+        With ``coarse``: a candidate is read if its expected score plus ``margin`` standard deviations reaches the
+        k-th best of the first ones.
+    first : int
+        Candidates that are read in any case: those with the best coarse scores.
+
+    Returns
+    -------
+    scores : ndarray of shape (q, k')
+        float32, best first; ``k'`` is ``k`` or ``c``, if that is less.
+    rows : ndarray of shape (q, k')
+        int64; ties go to the lower row.
+    read : ndarray of shape (q,)
+        How many rows were read.
+    """
+    if k < 1 or rows.ndim != 2 or len(rows) != len(queries) or queries.shape[1] != vectors.shape[1]:
+        raise InputError(
+            f"vectors {vectors.shape}, queries {queries.shape}, candidates {rows.shape} and k={k} do not fit together"
+        )
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    core = native.core()
+    if core is not None and vectors.flags.c_contiguous and vectors.dtype in (np.float32, np.float16):
+        half = vectors.dtype == np.float16
+        found = (core.rescore_half if half else core.rescore_single)(
+            vectors.view(np.uint16) if half else vectors, queries, np.ascontiguousarray(rows), coarse, k, first,
+            margin, native.threads(),
+        )  # fmt: skip
+        return found[0], found[1], found[2]
+    return _rescore(vectors, queries, rows, k, coarse, margin, max(first, min(k, rows.shape[1])))
+
+
+def _rescore(
+    vectors: NDArray[np.float32] | NDArray[np.float16],
+    queries: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    k: int,
+    coarse: NDArray[np.float32] | None,
+    margin: float,
+    first: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """The same in NumPy."""
+    count, each = rows.shape
+    k = min(k, each)
+    scores, found = np.empty((count, k), dtype=np.float32), np.empty((count, k), dtype=np.int64)
+    read = np.zeros(count, dtype=np.int64)
+    for q, query in enumerate(queries):
+        some = rows[q]
+        if coarse is None or first >= each:
+            exact = _dots(vectors, some, query)
+        else:
+            order = np.lexsort((some, -coarse[q]))
+            some, guess = some[order], coarse[q][order].astype(np.float64)
+            exact = _dots(vectors, some[:first], query)
+            x, y = guess[:first] - guess[:first].mean(), exact.astype(np.float64) - exact.mean(dtype=np.float64)
+            slope = max(0.0, float(x @ y / (x @ x))) if x @ x > 0 else 0.0
+            offset = exact.mean(dtype=np.float64) - slope * guess[:first].mean()
+            scatter = np.sqrt(max(0.0, float(y @ y - slope * (x @ y))) / max(1, first - 2))
+            least = float(np.partition(exact, first - k)[first - k])
+            need = -np.inf if margin == np.inf else least - offset - margin * scatter
+            rest = some[first:][slope * guess[first:] >= need]
+            some = np.concatenate([some[:first], rest])
+            exact = np.concatenate([exact, _dots(vectors, rest, query)])
+        read[q] = len(some)
+        best = np.lexsort((some, -exact))[:k]
+        scores[q], found[q] = exact[best], some[best]
+    return scores, found, read
+
+
+def _dots(
+    vectors: NDArray[np.float32] | NDArray[np.float16], rows: NDArray[np.int64], query: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    out = np.empty(len(rows), dtype=np.float32)
+    step = max(1, _SCRATCH // (4 * vectors.shape[1]))
+    for start in range(0, len(rows), step):
+        out[start : start + step] = vectors[rows[start : start + step]].astype(np.float32, copy=False) @ query
+    return out

@@ -1,0 +1,116 @@
+"""Exact search over inverted lists of one segment, in the compiled core.
+
+A query is a list of terms with weights. A passage's score is the sum, over the query's terms that it holds and in their
+order, of ``weight * value`` for learned weights, or of ``weight * count / (count + norm(length))`` for the counts of
+BM25. Rough float sums choose candidates with a bound on their error; candidates are scored in double precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.kernels import native
+
+_KINDS = {"u8": 0, "fp16": 1, "counts": 2}
+Ranked = tuple[NDArray[np.float32], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, eq=False)
+class Lengths:
+    """What BM25 needs to know of the passages' lengths.
+
+    ``norm(length) = k1 * (1 - b + b * length / mean)``; ``rough`` holds it in single precision, float32 ``(n,)``, and
+    ``lengths`` is uint32 ``(n,)``.
+    """
+
+    lengths: NDArray[np.uint32]
+    mean: float
+    k1: float
+    b: float
+    rough: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SparseLists:
+    """Inverted lists, one after another.
+
+    Attributes
+    ----------
+    rows : uint32 ndarray of shape (postings,)
+        Passages, below ``passages`` and ascending within a list.
+    values : ndarray of shape (postings,)
+        None negative: float16 weights, uint8 codes of weights, or uint8 or uint16 counts.
+    weights : {"fp16", "u8", "counts"}
+        Which of them.
+    starts : uint32 ndarray of shape (v + 1,)
+        Where each list begins.
+    passages : int
+    """
+
+    rows: NDArray[np.uint32]
+    values: NDArray[Any]
+    weights: str
+    starts: NDArray[np.uint32]
+    passages: int
+
+    def topk(
+        self,
+        numbers: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        queries: NDArray[np.int64],
+        k: int,
+        *,
+        scales: NDArray[np.float32] | None = None,
+        lengths: Lengths | None = None,
+        allowed: NDArray[np.bool_] | None = None,
+        core: Any = None,
+    ) -> Ranked:
+        """The ``k`` best passages for each query: scores and rows ``(q, k')``, best first, ties to the lower row.
+
+        Parameters
+        ----------
+        numbers : ndarray of shape (t,)
+            The lists of the terms of all queries, -1 for a term that has none.
+        weights : ndarray of shape (t,)
+            None negative.
+        queries : ndarray of shape (q + 1,)
+            Query ``i`` has the terms ``queries[i]`` to ``queries[i + 1]``.
+        scales : ndarray of shape (t,), optional
+            What a step of a uint8 code stands for, for ``u8``.
+        lengths : Lengths, optional
+            For ``counts``.
+        allowed : bool ndarray of shape (passages,), optional
+            The passages that may be found; all by default.
+        core : module, optional
+            ``native.core()``, which must be there.
+
+        Returns
+        -------
+        scores, rows
+            Only passages with a score above zero; shorter lines end in -inf and -1.
+        """
+        core = core or native.core()
+        kind = _KINDS[self.weights] + (self.values.dtype.itemsize == 2 and self.weights == "counts")
+        return core.search_lists(
+            self.rows, self.values.view(np.uint8), kind, self.starts, numbers, weights, scales, queries, self.passages,
+            None if allowed is None else np.packbits(allowed, bitorder="little"),
+            None if lengths is None else lengths.rough, None if lengths is None else lengths.lengths,
+            0.0 if lengths is None else lengths.k1, 0.0 if lengths is None else lengths.b,
+            1.0 if lengths is None else lengths.mean, k, native.threads(),
+        )  # fmt: skip
+
+
+def find_terms(data: NDArray[np.uint8], offsets: NDArray[Any], terms: Sequence[bytes]) -> NDArray[np.int64] | None:
+    """The numbers of ``terms`` among sorted strings, -1 where one is not there; None without the compiled core.
+
+    String ``i`` is ``data[offsets[i]:offsets[i + 1]]``.
+    """
+    core = native.core()
+    if core is None or offsets.dtype != np.uint32:
+        return None
+    return core.find_terms(data, offsets, list(terms))
