@@ -21,7 +21,7 @@ from sememe.errors import RecipeError, UsageError
 
 ORDER = {kind: rank for rank, kind in enumerate(catalog.STAGE_KINDS)}
 MANY = {"transform", "reranker"}
-PATH_ENCODERS = {"hf", "st"}  # everything after the colon is one path or model id
+PATH_ENCODERS = {"hf", "st", "sparse"}  # everything after the colon is one path or model id
 Argument = str | int | float | bool
 
 _ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])+')
@@ -45,7 +45,8 @@ class Stage:
             raise RecipeError(f"stage {str(self)!r} does not accept these arguments ({error})") from None
 
     def __str__(self) -> str:
-        parts = [_show(a) for a in self.args] + [f"{k}={_show(v)}" for k, v in self.options]
+        path = self.name in PATH_ENCODERS
+        parts = [_show(a, path=path) for a in self.args] + [f"{k}={_show(v, path=path)}" for k, v in self.options]
         return f"{self.name}:{','.join(parts)}" if parts else self.name
 
 
@@ -150,12 +151,12 @@ def _parse_part(part: str, whole: str) -> tuple[Stage, Stage | None]:
 
 
 def _split_asymmetric(part: str) -> tuple[str, str, str]:
-    """Split ``a/b``; the slashes of an unquoted path stay, so a path on the left must be quoted."""
+    """Split ``a/b``; slashes in quotes stay, and those of an unquoted path, so a path on the left must be quoted."""
     if part.partition(":")[0] in PATH_ENCODERS:
         match = re.fullmatch(r'(\w+:"(?:[^"\\]|\\.)*")/(.+)', part)
         return (match[1], "/", match[2]) if match else (part, "", "")
     left, slash, right = part.partition("/")
-    return left, slash, right
+    return (part, "", "") if '"' in left else (left, slash, right)
 
 
 def _parse_stage(text: str, whole: str) -> Stage:
@@ -215,10 +216,11 @@ def _read(text: str) -> Argument:
     return text
 
 
-def _show(value: Argument) -> str:
+def _show(value: Argument, *, path: bool = False) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return repr(value)
-    plain = value and not re.search(r'[\s",|=\\]', value) and _read(value) == value
+    special = r'[\s",|=\\]' if path else r'[\s",|=\\/]'  # a slash would read as a second encoder
+    plain = value and not re.search(special, value) and _read(value) == value
     return value if plain else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'

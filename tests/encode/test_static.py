@@ -8,9 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples_of_text import HOSTILE, SENTENCES
 
-from sememe.encode import static
+from sememe.encode import static, wordwise
+from sememe.encode.base import check_texts
 from sememe.encode.static import Static
 from sememe.errors import InputError
+from sememe.kernels import native
+
+LEVELS = native.levels()  # numpy, and those of the compiled core
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +29,12 @@ def package():
     return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
 
 
-def test_same_vectors_as_the_package(encoder, package, scifact):
+@pytest.mark.parametrize("level", LEVELS)
+def test_same_vectors_as_the_package(level, package, scifact):
     texts = SENTENCES + scifact
-    np.testing.assert_allclose(encoder.encode(texts), package.embed(texts, norm=True), atol=1e-5)
-    np.testing.assert_allclose(Static(normalize=False).encode(texts), package.embed(texts), atol=1e-5)
+    with native.using(level):
+        np.testing.assert_allclose(Static().encode(texts), package.embed(texts, norm=True), atol=1e-5)
+        np.testing.assert_allclose(Static(normalize=False).encode(texts), package.embed(texts), atol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [64, 128])
@@ -40,9 +46,7 @@ def test_a_prefix_is_the_package_truncated(package, dim):
 
 def test_no_token_reaches_across_the_beginning_of_a_word(encoder):
     """What word-by-word tokenization rests on: a space is never followed back by anything but spaces."""
-    tokenizer, _ = encoder._load()
-    markers = {"<s>", "</s>", "<unk>"}
-    tokens = [token for token in tokenizer.get_vocab() if token not in markers]
+    tokens = [token for token in encoder._tokenizer.get_vocab() if token not in static.MARKERS]
     assert len(tokens) == 31_997
     assert not [token for token in tokens if "\u2581" in token.lstrip("\u2581")]
 
@@ -77,9 +81,31 @@ PIECES = st.sampled_from(
 @given(st.lists(st.one_of(PIECES, st.text(max_size=6)), max_size=12).map("".join))
 def test_word_by_word_gives_the_tokens_of_the_whole(text):
     encoder = _shared()
-    clean = static.check_texts([text])[0]
-    tokenizer, _ = encoder._load()
-    assert encoder.tokenize([clean]) == [tokenizer.encode(clean, add_special_tokens=False).ids]
+    clean = check_texts([text])[0]
+    expected = [encoder._tokenizer.encode(clean, add_special_tokens=False).ids]
+    for level in LEVELS[:2]:  # all compiled levels split in the same way
+        with native.using(level):
+            assert encoder.tokenize([clean]) == expected
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_real_text_has_the_tokens_of_the_whole(level, scifact):
+    encoder = _shared()
+    texts = check_texts(SENTENCES + HOSTILE + scifact)
+    expected = [e.ids for e in encoder._tokenizer.encode_batch(texts, add_special_tokens=False)]
+    with native.using(level):
+        assert encoder.tokenize(texts) == expected
+
+
+@pytest.mark.parametrize("settings", [{}, {"dim": 64}, {"dim": 128, "normalize": False}])
+def test_same_bits_at_every_level(settings, scifact):
+    """Vectors are cached by digest and indexes compared by bytes: a machine without the core must give the same."""
+    encoder, texts = Static(**settings), SENTENCES + HOSTILE + scifact
+    found = []
+    for level in LEVELS:
+        with native.using(level):
+            found.append(encoder.encode(texts).tobytes())
+    assert len(set(found)) == 1
 
 
 _made: list[Static] = []
@@ -91,19 +117,33 @@ def _shared() -> Static:
     return _made[0]
 
 
-def test_a_text_has_the_same_vector_in_any_company(encoder, scifact):
+@pytest.mark.parametrize("level", LEVELS[:2])
+def test_a_text_has_the_same_vector_in_any_company(level, scifact):
     texts = SENTENCES + HOSTILE + scifact
-    together = encoder.encode(texts)
-    for row, text in enumerate(texts):
-        np.testing.assert_array_equal(encoder.encode([text])[0], together[row])
+    with native.using(level):
+        together = Static().encode(texts)
+        encoder = Static()
+        for row, text in reversed(list(enumerate(texts))):
+            np.testing.assert_array_equal(encoder.encode([text])[0], together[row])
+
+
+def test_threads_do_not_change_a_bit(scifact, monkeypatch):
+    texts = [text[start:] for start in range(20) for text in scifact]
+    found = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("SEMEME_THREADS", threads)
+        found.append(Static().encode(texts).tobytes())
+    assert len(set(found)) == 1
 
 
 def test_a_full_word_table_starts_again(scifact, monkeypatch):
-    monkeypatch.setattr(static, "_WORDS", 10)
-    small, texts = Static(), SENTENCES + scifact
-    expected = _shared().encode(texts)
-    for row, text in enumerate(texts):
-        np.testing.assert_array_equal(small.encode([text])[0], expected[row])
+    monkeypatch.setattr(wordwise, "_WORDS", 10)
+    texts = SENTENCES + scifact
+    with native.using("numpy"):
+        small = Static()
+        expected = _shared().encode(texts)
+        for row, text in enumerate(texts):
+            np.testing.assert_array_equal(small.encode([text])[0], expected[row])
 
 
 def test_empty_text_is_a_zero_row_and_none_is_no_row(encoder):
@@ -111,9 +151,13 @@ def test_empty_text_is_a_zero_row_and_none_is_no_row(encoder):
     assert encoder.encode([]).shape == (0, 256)
 
 
-def test_a_long_line_and_a_long_word(encoder):
-    vectors = encoder.encode(["word " * 200_000, "w" * 1_000_000])
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_long_line_and_a_long_word(level):
+    texts = ["word " * 200_000, "w" * 300_000, "一汉 " * 50_000, " " * 100_000, "<s>" * 50_000]
+    with native.using(level):
+        vectors = _shared().encode(texts)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    np.testing.assert_array_equal(vectors[0], _shared().encode([texts[0]])[0])
 
 
 def test_token_vectors_have_the_mean_and_the_characters_of_the_text(encoder):
@@ -124,14 +168,6 @@ def test_token_vectors_have_the_mean_and_the_characters_of_the_text(encoder):
     for row, text in enumerate(SENTENCES):
         spans = found.spans[found.offsets[row] : found.offsets[row + 1]]
         assert {i for a, b in spans for i in range(a, b)} == set(range(len(text)))
-
-
-def test_mean_rows_against_a_loop():
-    generator = np.random.default_rng(0)
-    table = generator.standard_normal((50, 8)).astype(np.float32)
-    ids = [generator.integers(50, size=n).tolist() for n in [0, 1, 3, 3, 3, 3, 3, 9, 0, 5000]]
-    expected = [table[i].astype(np.float64).mean(axis=0) if i else np.zeros(8) for i in ids]
-    np.testing.assert_allclose(static.mean_rows(table, ids), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dim", [0, 100, 512, True, "64"])

@@ -15,7 +15,8 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 
 FIXED = ["technique", "paper", "claim", "measured", "baseline", "held", "interval", "seeds", "seconds"]
 EXPECTED = {
-    "chunk-size", "compression-bench", "fp8", "late", "limit", "max-margin", "pca", "power", "redundancy", "whiten",
+    "chunk-size", "compression-bench", "coupled", "cross-layer", "fp8", "late", "limit", "max-margin", "pca", "power",
+    "redundancy", "residual-binary", "unembed-filter", "whiten",
 }  # fmt: skip
 
 

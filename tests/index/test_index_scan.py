@@ -95,7 +95,7 @@ def test_running_top_k(data):
 def test_reciprocal_rank_by_hand():
     dense = (np.array([[0.9, 0.8, 0.7]], np.float32), np.array([[5, 6, 7]]))
     lexical = (np.array([[12.0, 3.0, -np.inf]], np.float32), np.array([[7, 9, -1]]))
-    scores, rows = fusion.reciprocal_rank([dense, lexical], [1.0, 1.0], 10)
+    scores, rows = fusion.fuse("rrf", [dense, lexical], 10)
     assert rows.tolist() == [[7, 5, 6, 9]]
     np.testing.assert_allclose(scores[0], [1 / 63 + 1 / 61, 1 / 61, 1 / 62, 1 / 62], rtol=1e-6)
 
@@ -103,6 +103,6 @@ def test_reciprocal_rank_by_hand():
 def test_score_fusion_by_hand():
     dense = (np.array([[0.9, 0.8, 0.7], [0.5, 0.5, 0.5]], np.float32), np.array([[5, 6, 7], [1, 2, 3]]))
     lexical = (np.array([[12.0, 3.0], [-np.inf, -np.inf]], np.float32), np.array([[7, 9], [-1, -1]]))
-    scores, rows = fusion.score([dense, lexical], [0.5, 1.5], 3)
+    scores, rows = fusion.fuse("score", [dense, lexical], 3, [0.5, 1.5])
     assert rows.tolist() == [[7, 5, 6], [1, 2, 3]]
     np.testing.assert_allclose(scores, [[1.5, 0.5, 0.25], [0.5, 0.5, 0.5]], rtol=1e-5)

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
+from sememe.codec import factors
 from sememe.codec.base import BlockScorer, Quantizer, choice, width
 from sememe.contracts import Codes, Vectors
 from sememe.kernels import bits as packing
 from sememe.kernels import dots
-from sememe.kernels.kmeans import kmeans, nearest
-from sememe.kernels.tables import byte_tables, table_sums
+from sememe.kernels.kmeans import kmeans
+from sememe.kernels.tables import byte_tables, encode_subspaces, table_sums
 
 _ROWS_A_CENTRE = 64  # training rows for each centre; more gain less than a percent of error
 _ITERATIONS = 12
@@ -31,8 +32,9 @@ _ROUNDS = 6  # of learning the rotation
 class ProductQuantizer(Quantizer):
     """The dimensions are cut into ``m`` consecutive groups; a group is stored as the number of its nearest centre.
 
-    Exactly ``m`` bytes a vector with 8 bits, ``ceil(m / 2)`` with 4. Where ``m`` does not divide the width, groups
-    differ by one dimension. The rotation follows Optimized Product Quantization (Ge, He, Ke and Sun, 2013).
+    Exactly ``m`` bytes a vector with 8 bits, ``ceil(m / 2)`` with 4, and one more with a norm. Where ``m`` does not
+    divide the width, groups differ by one dimension. The rotation follows Optimized Product Quantization (Ge, He, Ke
+    and Sun, 2013).
 
     Parameters
     ----------
@@ -43,11 +45,16 @@ class ProductQuantizer(Quantizer):
     rotate : bool
         Learn an orthogonal rotation first: principal axes dealt out so that groups share the variance evenly, then
         alternating improvement. Costs ``4 d**2`` bytes of side data.
+    norm : {"none", "length", "score"}
+        Code the direction of each row from the corpus mean, and beside it one byte: its length (FastText.zip, 2016,
+        arXiv 1612.03651), or the factor that makes the decoded row agree with the row itself, which scores best.
     seed : int
         Of the training sample and the starting centres.
 
     Attributes
     ----------
+    mean_, levels_ : ndarrays of shape (d,) and (256,)
+        Only with a norm: the corpus mean, of rows multiplied by ``scale_``, and what the norm's byte stands for.
     centres_ : ndarray of shape (m, 2**bits, widest group)
         float32, of rows multiplied by ``scale_``; narrower groups are padded with zeros.
     scale_ : float
@@ -56,37 +63,53 @@ class ProductQuantizer(Quantizer):
         Only with ``rotate=True``: rows are multiplied by it before they are cut.
     """
 
-    def __init__(self, m: int | None = None, bits: int = 8, rotate: bool = False, seed: int = 0) -> None:
+    def __init__(
+        self, m: int | None = None, bits: int = 8, rotate: bool = False, norm: str = "none", seed: int = 0
+    ) -> None:
         self.m = m
         self.bits = bits
         self.rotate = rotate
+        self.norm = norm
         self.seed = seed
 
     centres_: NDArray[np.float32]
     rotation_: NDArray[np.float32]
     scale_: float
+    mean_: NDArray[np.float32]
+    levels_: NDArray[np.float32]
+
+    def _norm_bytes(self) -> int:
+        return 0 if choice(self, "norm", ("none", "length", "score")) == "none" else 1
 
     def _groups(self, d: int) -> int:
         return width(self, self.m if self.m is not None else -(-d // 8), d, name="m")
 
     def bytes_per_vector(self, d: int) -> int:
-        """``m`` for 8 bits, ``ceil(m / 2)`` for 4."""
-        return packing.packed_bytes(self._groups(d), choice(self, "bits", (8, 4)))
+        """``m`` for 8 bits, ``ceil(m / 2)`` for 4; one more with a norm."""
+        return packing.packed_bytes(self._groups(d), choice(self, "bits", (8, 4))) + self._norm_bytes()
 
     def _cuts(self) -> list[slice]:
         d = self.n_features_in_
         edges = np.linspace(0, d, self._groups(d) + 1).astype(int)
         return [slice(int(a), int(b)) for a, b in pairwise(edges)]
 
+    def _most_rows(self) -> int:
+        """How many rows are worth learning from."""
+        return _ROWS_A_CENTRE << self.bits
+
     def _learn(self, X: Vectors) -> None:
-        most = _ROWS_A_CENTRE << self.bits
+        most = self._most_rows()
         if len(X) > most:
             chosen = np.random.default_rng(self.seed).choice(len(X), most, replace=False)
             X = X[np.sort(chosen)]
-        largest = float(np.abs(X).max())
-        self.scale_ = float(2.0 ** np.clip(-np.floor(np.log2(largest)), -126, 126)) if largest > 0 else 1.0
-        X = X * np.float32(self.scale_)
-        vars(self).pop("rotation_", None)
+        self.scale_ = factors.power_of_two(X)
+        for name in ("rotation_", "mean_", "levels_"):
+            vars(self).pop(name, None)
+        if self._norm_bytes():
+            self.mean_ = (X * np.float32(self.scale_)).mean(axis=0, dtype=np.float64).astype(np.float32)
+            X, length = factors.directions(X, self.mean_, self.scale_)
+        else:
+            X = X * np.float32(self.scale_)
         if self.rotate:
             self.rotation_ = self._balanced(X)
             for round_ in range(_ROUNDS):
@@ -97,6 +120,12 @@ class ProductQuantizer(Quantizer):
                 self.rotation_ = np.ascontiguousarray(left @ right, dtype=np.float32)
             X = X @ self.rotation_.T
         self._train(X, iterations=_ITERATIONS, resume=False)
+        if self._norm_bytes():
+            self.levels_ = factors.levels(self._norms(X, length, self._nearest(X)))
+
+    def _norms(self, turned: Vectors, length: NDArray[np.float32], numbers: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The factor of each row, before it is rounded to a level."""
+        return length if self.norm == "length" else factors.score_factors(length, turned, self._centres_of(numbers))
 
     def _balanced(self, X: Vectors) -> NDArray[np.float32]:
         """Principal axes dealt to the groups, each to the one whose product of variances is smallest so far."""
@@ -126,10 +155,8 @@ class ProductQuantizer(Quantizer):
 
     def _nearest(self, X: Vectors) -> NDArray[np.uint8]:
         """Numbers of the centres, uint8 ``(n, m)``."""
-        out = np.empty((len(X), len(self.centres_)), dtype=np.uint8)
-        for group, cut in enumerate(self._cuts()):
-            out[:, group] = nearest(X[:, cut], self.centres_[group, :, : cut.stop - cut.start])
-        return out
+        cuts = self._cuts()
+        return encode_subspaces(X, [self.centres_[g, :, : cut.stop - cut.start] for g, cut in enumerate(cuts)])
 
     def _centres_of(self, numbers: NDArray[np.uint8]) -> Vectors:
         out = np.empty((len(numbers), self.n_features_in_), dtype=np.float32)
@@ -138,14 +165,31 @@ class ProductQuantizer(Quantizer):
         return out
 
     def _encode(self, X: Vectors) -> Codes:
-        with np.errstate(over="ignore"):  # a row far outside the corpus lands on the outermost centres
-            scaled = np.clip(X * np.float32(self.scale_), -1e6, 1e6)
-        turned = scaled @ self.rotation_.T if self.rotate else scaled
-        return packing.pack(self._nearest(turned), self.bits)
+        if self._norm_bytes():
+            rows, length = factors.directions(X, self.mean_, self.scale_)
+        else:
+            with np.errstate(over="ignore"):  # a row far outside the corpus lands on the outermost centres
+                rows = np.clip(X * np.float32(self.scale_), -1e6, 1e6)
+        turned = rows @ self.rotation_.T if self.rotate else rows
+        numbers = self._nearest(turned)
+        packed = packing.pack(numbers, self.bits)
+        if not self._norm_bytes():
+            return packed
+        return np.hstack([factors.encode(self._norms(turned, length, numbers), self.levels_)[:, None], packed])
+
+    def _rows_of(self, codes: Codes) -> Vectors:
+        """Decoded rows before they are turned back, with their norms."""
+        packed = codes[:, self._norm_bytes() :]
+        rows = self._centres_of(packing.unpack(packed, self.bits, len(self.centres_)))
+        if self._norm_bytes():
+            rows *= factors.decode(codes, self.levels_)[:, None]
+        return rows
 
     def _decode(self, codes: Codes) -> Vectors:
-        rows = self._centres_of(packing.unpack(codes, self.bits, len(self.centres_)))
+        rows = self._rows_of(codes)
         turned = rows @ self.rotation_ if self.rotate else rows
+        if self._norm_bytes():
+            turned = turned + self.mean_
         return turned * np.float32(1 / self.scale_)
 
     def _row_scratch(self, queries: int) -> int:
@@ -153,13 +197,25 @@ class ProductQuantizer(Quantizer):
 
     def _prepare(self, Q: Vectors) -> BlockScorer:
         turned = Q * np.float32(1 / self.scale_)
+        shift = (turned @ self.mean_).astype(np.float32)[:, None] if self._norm_bytes() else None
         if self.rotate:
             turned = turned @ self.rotation_.T
         if len(Q) > dots.FEW:
             score = dots.float_dots(turned)
-            return lambda codes: score(self._centres_of(packing.unpack(codes, self.bits, len(self.centres_))))
+            if shift is None:
+                return lambda codes: score(self._rows_of(codes))
+            return lambda codes: np.add(score(self._rows_of(codes)), shift, dtype=np.float32)
         values = np.empty((len(Q), len(self.centres_), 1 << self.bits), dtype=np.float32)
         for group, cut in enumerate(self._cuts()):
             values[:, group] = turned[:, cut] @ self.centres_[group, :, : cut.stop - cut.start].T
         tables = byte_tables(values, self.bits)
-        return lambda codes: table_sums(tables, codes)
+        if shift is None:
+            return lambda codes: table_sums(tables, codes)
+
+        def scaled(codes: Codes) -> NDArray[np.float32]:
+            sums = table_sums(tables, codes[:, 1:])
+            sums *= factors.decode(codes, self.levels_)
+            sums += shift
+            return sums
+
+        return scaled

@@ -5,16 +5,17 @@ The weights are those of the wordllama package (l2_supercat: token embeddings of
 Representation Learning", 2022, 2205.13147). The loader, the tokenization and the pooling are ours.
 
 The tokenizer is a byte-pair encoder over the whole text, and its vocabulary holds no token in which a space follows
-another character. No merge can therefore reach across the beginning of a word, each word has its own tokens whatever
-stands around it, and words are looked up in a table that grows as they occur. Texts in which this does not hold
-(runs of spaces, the tokenizer's own markers) go through the tokenizer as a whole.
+another character. No merge can therefore reach across the beginning of a word, and each word has its own tokens
+whatever stands around it. ``kernels/bags.py`` splits and adds; without the compiled core ``wordwise.py`` splits and
+NumPy adds; the vectors are the same to the last bit.
 """
 
 from __future__ import annotations
 
-import threading
+import json
 from collections.abc import Iterator
-from itertools import chain, pairwise
+from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from sememe.catalog import Paper, register
 from sememe.contracts import Kind, Ragged, Vectors
 from sememe.encode.base import DenseEncoder, check_kind, check_texts, fingerprint
 from sememe.encode.weights import WeightFile
+from sememe.encode.wordwise import WordTable
 from sememe.errors import InputError, WeightsError
+from sememe.kernels import bags, native
 
 _COMMAND = "pip install wordllama==0.4.0.post1"
 WEIGHTS = WeightFile(
@@ -44,20 +47,16 @@ TOKENIZER = WeightFile(
 SHAPE = (32000, 256)
 DIMS = (64, 128, 256)
 
-_SPACE = "\u2581"  # what the tokenizer writes for a space
-_MARKERS = ("<s>", "</s>", "<unk>")
-_WORDS = 1 << 16  # words remembered before the table starts again, about 10 MB
-_LONGEST = 64  # characters of a word that is worth remembering
-_JOINED = 64  # words tokenized as one text
-_BLOCK = 1 << 20  # characters tokenized at once
-_GATHER = 4096  # token rows gathered at once
+MARKERS = ["<unk>", "<s>", "</s>"]  # tokens 0, 1 and 2, which the tokenizer finds wherever they are written
+_BLOCK = 1 << 20  # characters worked on at once
+_TEXTS = 4096  # texts that the compiled core gets at once
 
 
 @register(
     "static",
     room="encode",
     kind="encoder",
-    summary="Mean of static token vectors (wordllama weights); no torch, tens of thousands of texts a second.",
+    summary="Mean of static token vectors (wordllama weights); no torch, hundreds of thousands of texts a second.",
     paper=Paper("Matryoshka Representation Learning", 2022, "2205.13147"),
 )
 class Static(DenseEncoder):
@@ -72,7 +71,8 @@ class Static(DenseEncoder):
 
     Notes
     -----
-    A text without tokens (the empty text) gives a zero row. There is no limit on the length of a text.
+    A text without tokens (the empty text) gives a zero row. There is no limit on the length of a text. The weights are
+    mapped, not read: processes share their memory.
     """
 
     def __init__(self, dim: int = 256, *, normalize: bool = True) -> None:
@@ -82,106 +82,73 @@ class Static(DenseEncoder):
         self.dim, self.normalize = int(dim), bool(normalize)
         self.digest = f"static-{fingerprint(WEIGHTS.sha256, TOKENIZER.sha256, self.dim, self.normalize, 'mean')}"
         WEIGHTS.path()  # say at once what is missing
-        self._lock = threading.Lock()
-        self._loaded: tuple[Any, Vectors] | None = None
-        self._begins = np.zeros(SHAPE[0], dtype=bool)  # whether a token begins a word
-        self._words: dict[str, tuple[int, ...]] = {}
 
-    def _load(self) -> tuple[Any, Vectors]:
-        """The tokenizer and the table, float32 ``(32000, dim)``; read and checked on first use."""
-        with self._lock:
-            if self._loaded is None:
-                tokenizer = _tokenizer()
-                for token, number in tokenizer.get_vocab().items():
-                    self._begins[number] = token.startswith(_SPACE)
-                self._loaded = tokenizer, _table(self.dim)
-            return self._loaded
+    @cached_property
+    def _table(self) -> NDArray[np.float16]:
+        return _map_table()
+
+    @cached_property
+    def _whole(self) -> bags.Whole:
+        return bags.whole(self._table[:, : self.dim])
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_str(TOKENIZER.read().decode("utf-8"))
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        return tokenizer
+
+    @cached_property
+    def _words(self) -> WordTable:
+        return WordTable(self._tokenizer, MARKERS)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        model = json.loads(TOKENIZER.read())["model"]
+        tokens = sorted(model["vocab"], key=model["vocab"].__getitem__)
+        markers = [model["vocab"][marker] for marker in MARKERS]
+        return bags.compiled(native.core(), self._table, self.dim, tokens, model["merges"], markers)
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens."""
-        tokenizer, _ = self._load()
-        split = [None if _needs_whole(text) else text.split(" ") for text in texts]
-        words = self._words
-        if len(words) > _WORDS:
-            words = self._words = {}  # a new one: another thread may be reading the old
-        fresh = list({word for pieces in split if pieces is not None for word in pieces}.difference(words))
-        found = self._tokenize_words(tokenizer, fresh)
-        # Enormous words occur once and are not kept. The empty word is the empty text.
-        passing = {word: ids for word, ids in found.items() if len(word) > _LONGEST}
-        words.update((word, ids) for word, ids in found.items() if word not in passing)
-        known: Any = {**words, **passing} if passing else words
-        whole = iter(_ids(tokenizer, [text for text, pieces in zip(texts, split) if pieces is None]))
-        return [
-            next(whole) if pieces is None else list(chain.from_iterable(map(known.__getitem__, pieces)))
-            for pieces in split
-        ]
-
-    def _tokenize_words(self, tokenizer: Any, words: list[str]) -> dict[str, tuple[int, ...]]:
-        """The ids of each word. Words are joined, which saves most of the cost, and their ids cut apart again."""
-        plain = [word for word in words if word and "<" not in word]
-        groups = [plain[start : start + _JOINED] for start in range(0, len(plain), _JOINED)]
-        found: dict[str, tuple[int, ...]] = {}
-        for group, ids in zip(groups, _ids(tokenizer, [" ".join(group) for group in groups])):
-            # Only the first token of a word begins with the space before it.
-            cuts = [*np.flatnonzero(self._begins[ids]).tolist(), len(ids)]
-            found.update((word, tuple(ids[a:b])) for word, (a, b) in zip(group, pairwise(cuts)))
-        rest = [word for word in words if not word or "<" in word]
-        return found | dict(zip(rest, map(tuple, _ids(tokenizer, rest))))
+        return self._words.tokenize(texts) if native.core() is None else self._compiled.tokenize(texts)
 
     def _embed(self, texts: list[str], kind: Kind, batch_size: int) -> Iterator[tuple[slice, Vectors]]:
-        _, table = self._load()
+        if native.core() is not None:
+            for start in range(0, len(texts), _TEXTS):
+                block = texts[start : start + _TEXTS]
+                yield slice(start, start + len(block)), self._compiled.encode(block, self.normalize, native.threads())
+            return
         for start, stop in _blocks(texts, max(batch_size, 1024)):
-            yield slice(start, stop), mean_rows(table, self.tokenize(texts[start:stop]))
+            yield slice(start, stop), bags.rows(self._whole, self._words.tokenize(texts[start:stop]), self.normalize)
 
     def _finish(self, vectors: Vectors) -> Vectors:
-        return super()._finish(vectors) if self.normalize else vectors
+        return vectors  # already of unit length, or not to be
 
     def encode_tokens(self, texts: list[str], *, kind: Kind = "passage") -> Ragged:
         """The vector of every token, with the characters it came from; not normalized."""
         check_kind(kind)
-        tokenizer, table = self._load()
-        encodings = tokenizer.encode_batch(check_texts(texts), add_special_tokens=False)
+        encodings = self._tokenizer.encode_batch(check_texts(texts), add_special_tokens=False)
         offsets = np.zeros(len(encodings) + 1, dtype=np.int64)
         np.cumsum([len(e.ids) for e in encodings], out=offsets[1:])
         ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int64, count=offsets[-1])
         spans = np.array([span for e in encodings for span in e.offsets], dtype=np.int64).reshape(-1, 2)
-        return Ragged(table[ids], offsets, spans)
+        return Ragged(self._table[ids, : self.dim].astype(np.float32), offsets, spans)
 
 
-def _table(dim: int) -> Vectors:
-    from safetensors.numpy import load
-
-    tensors = load(WEIGHTS.read())
-    table = next(iter(tensors.values()))
-    if len(tensors) != 1 or table.shape != SHAPE:
-        raise WeightsError(f"expected one table of shape {SHAPE}, found {table.shape}", where=WEIGHTS.file)
-    return np.ascontiguousarray(table[:, :dim], dtype=np.float32)
-
-
-def _tokenizer() -> Any:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_str(TOKENIZER.read().decode("utf-8"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    if not texts:
-        return []
-    return [encoding.ids for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
-
-
-def _needs_whole(text: str) -> bool:
-    """Whether word by word would not give the tokens that the whole text has."""
-    return (
-        "  " in text
-        or text[:1] == " "
-        or text[-1:] == " "
-        or ("<" in text and any(marker in text for marker in _MARKERS))
-        or (not text.isascii() and _SPACE in text)
-    )
+def _map_table() -> NDArray[np.float16]:
+    """The table of the verified file, mapped: float16 ``(32000, 256)``."""
+    path = WEIGHTS.verified()
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        tensors = json.loads(file.read(length))
+    tensors.pop("__metadata__", None)
+    tensor = next(iter(tensors.values()))
+    if len(tensors) != 1 or tensor["dtype"] != "F16" or tuple(tensor["shape"]) != SHAPE:
+        raise WeightsError(f"expected one half-precision table of shape {SHAPE}", where=WEIGHTS.file)
+    return np.memmap(path, dtype="<f2", mode="r", offset=8 + length + tensor["data_offsets"][0], shape=SHAPE)
 
 
 def _blocks(texts: list[str], most: int) -> Iterator[tuple[int, int]]:
@@ -194,63 +161,3 @@ def _blocks(texts: list[str], most: int) -> Iterator[tuple[int, int]]:
         size += len(text)
     if start < len(texts):
         yield start, len(texts)
-
-
-def mean_rows(table: Vectors, ids: list[list[int]]) -> Vectors:
-    """Mean of the table's rows for each list of ids.
-
-    Texts of equal length are summed together, token by token, so that the loop runs over positions and not over texts.
-    Each row is added in the order of its tokens: a text gets the same vector in any company.
-
-    Parameters
-    ----------
-    table : ndarray of shape (v, d), float32
-    ids : list of list of int
-        Rows of the table for each of ``n`` texts.
-
-    Returns
-    -------
-    ndarray of shape (n, d), float32
-        Zero where a text has no ids.
-    """
-    lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-    starts = np.cumsum(lengths) - lengths
-    flat = np.fromiter(chain.from_iterable(ids), dtype=np.int64, count=int(lengths.sum()))
-    out = np.zeros((len(ids), table.shape[1]), dtype=np.float32)
-    order = np.argsort(lengths, kind="stable")
-    ordered = lengths[order]
-    changes = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-    for first, last in pairwise([0, *changes.tolist(), len(ids)]):
-        rows, length = order[first:last], int(ordered[first]) if first < last else 0
-        if length == 0:
-            continue
-        if len(rows) < 4 or length > _GATHER:
-            for row in rows:
-                out[row] = _sum(table, flat[starts[row] : starts[row] + length])
-        else:
-            _add_columns(table, flat, starts, rows, length, out)
-    out /= np.maximum(lengths, 1).astype(np.float32)[:, None]
-    return out
-
-
-def _add_columns(
-    table: Vectors,
-    flat: NDArray[np.int64],
-    starts: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    length: int,
-    out: Vectors,
-) -> None:
-    for block in range(0, len(rows), 512):  # 512 rows of 256 floats stay in a second-level cache
-        some = rows[block : block + 512]
-        total = table.take(flat[starts[some]], axis=0)
-        for position in range(1, length):
-            total += table.take(flat[starts[some] + position], axis=0)
-        out[some] = total
-
-
-def _sum(table: Vectors, ids: NDArray[np.int64]) -> Vectors:
-    total = np.zeros(table.shape[1], dtype=np.float32)
-    for block in range(0, len(ids), _GATHER):
-        total += table.take(ids[block : block + _GATHER], axis=0).sum(axis=0)
-    return total

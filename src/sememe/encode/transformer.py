@@ -110,6 +110,10 @@ class TransformerEncoder(DenseEncoder):
             for batch, vectors in self._spread(lambda b: pool(self._states(b), b, self.pooling), cut):
                 yield batch.rows + start, vectors
 
+    def count_tokens(self, texts: Sequence[str], *, kind: Kind = "passage") -> NDArray[np.int64]:
+        """How many rows ``encode_tokens`` gives for each text, ``(n,)``, without running the model."""
+        return np.array([len(t.ids) for t in self._tokenize(check_texts(texts), kind)], dtype=np.int64)
+
     def encode_tokens(self, texts: Sequence[str], *, kind: Kind = "passage", batch_size: int = 64) -> Ragged:
         """The last layer's state of every token, special ones included, with the characters it came from.
 

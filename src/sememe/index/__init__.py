@@ -11,14 +11,27 @@ _LAZY = {
     "Ledger": "ledger",
     "SemanticCache": "semantic_cache",
     "build": "engine",
+    "fuse_hits": "fusion",
     "open": "engine",
     "predict": "ledger",
     "topk": "scan",
 }
-__all__ = ["BuildReport", "Index", "KeyedVectors", "Ledger", "SemanticCache", "build", "open", "predict", "topk"]
+__all__ = [
+    "BuildReport",
+    "Index",
+    "KeyedVectors",
+    "Ledger",
+    "SemanticCache",
+    "build",
+    "fuse_hits",
+    "open",
+    "predict",
+    "topk",
+]
 
 if TYPE_CHECKING:
     from sememe.index.engine import Index, build, open
+    from sememe.index.fusion import fuse_hits
     from sememe.index.keyed import KeyedVectors
     from sememe.index.ledger import BuildReport, Ledger, predict
     from sememe.index.scan import topk

@@ -7,13 +7,14 @@ checksums are checked. Reading is lazy: only the blocks under the bytes asked fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sememe.errors import CorruptIndex
+from sememe.kernels.sparse import find_terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +64,11 @@ class Lazy:
     def nbytes(self) -> int:
         """Bytes of the array, without padding."""
         return self._length * self.dtype.itemsize
+
+    @property
+    def unverified(self) -> NDArray[Any]:
+        """The whole array as it is mapped: ask ``slice`` for the parts that will be read first."""
+        return self._view
 
     def slice(self, start: int, stop: int) -> NDArray[Any]:
         """Elements ``[start, stop)``, verified."""
@@ -159,6 +165,23 @@ class Strings:
 
     def __getitem__(self, row: int) -> str:
         return decode_text(self.raw(row))
+
+    def find(self, wanted: Sequence[bytes]) -> NDArray[np.int64]:
+        """Where each string is among these, which are sorted by their bytes; -1 for one that is not there."""
+        if self._offsets is None or self._data is None:
+            return np.array([0 if self._length and not text else -1 for text in wanted], dtype=np.int64)
+        found = find_terms(self._data.all(), self._offsets.all(), wanted)
+        return np.array([self._find(text) for text in wanted], dtype=np.int64) if found is None else found
+
+    def _find(self, wanted: bytes) -> int:
+        low, high = 0, self._length
+        while low < high:
+            middle = (low + high) // 2
+            if self.raw(middle) < wanted:
+                low = middle + 1
+            else:
+                high = middle
+        return low if low < self._length and self.raw(low) == wanted else -1
 
     def all_raw(self) -> list[bytes]:
         """Every string as UTF-8 bytes: for whole-column work only."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from sememe.errors import CorruptIndex, FormatError
 from sememe.index.arrays import Packed, Strings, StringsWriter, write_packed
-from sememe.index.semantic_cache import KEY_BYTES, Snapshot
+from sememe.index.cache_book import KEY_BYTES, Snapshot
 
 if TYPE_CHECKING:
     from sememe.index.storage.store import Store

@@ -21,6 +21,7 @@ from sememe.errors import ConflictError, CorruptIndex
 from sememe.index.arrays import Packed, write_packed
 from sememe.index.pipeline import Pipeline
 from sememe.index.postings import PostingsWriter
+from sememe.index.ragged import RaggedWriter
 from sememe.index.records import RecordsWriter
 from sememe.index.segment import SegmentReader, is_tombstone
 from sememe.index.storage.blockfile import FileEntry
@@ -33,11 +34,11 @@ Rows = dict[str, NDArray[np.int64]]  # record rows by segment name
 
 
 def read(source: Any, policy: str) -> Iterable[Record]:
-    """The records of a source; paths go through the readers, which share the duplicate policy where they can."""
+    """The records of a source; paths go through the readers, which share the duplicate policy."""
     if isinstance(source, (str, Path)) or hasattr(source, "__fspath__"):
         from sememe.text import read as read_text
 
-        return read_text(source, on_duplicate="first" if policy == "first" else "error")
+        return read_text(source, on_duplicate=policy)
     return source
 
 
@@ -274,13 +275,19 @@ def _merge(transaction: Any, pipeline: Pipeline, segments: Sequence[SegmentReade
     files, info = table.close()
     if segments[0].postings is not None:
         _merge_postings(transaction, segments, files, info)
+    ragged = RaggedWriter() if pipeline.multi else None
     for role, size in (("codes", "code_bytes"), ("rescore", "rescore_bytes")):
         if size in segments[0].entry.info:
             writer = transaction.new_file(role)
             for block in _live_codes(segments, role):
                 writer.write(block)
+                if ragged is not None:
+                    ragged.add_codes(pipeline.chain.quantizer, block)
             files[role] = writer.close()
             info[size] = segments[0].entry.info[size]
+    if ragged is not None:
+        _merge_ragged(ragged, segments)
+        ragged.write(transaction, files, info)
     if pipeline.chain is not None and table.passages:
         write_graph(transaction, pipeline, _decoded(pipeline, segments), int(pipeline.chain.dim_out_), files, info)
     return finish(transaction, "merged", table.passages, files, info, [])
@@ -289,15 +296,24 @@ def _merge(transaction: Any, pipeline: Pipeline, segments: Sequence[SegmentReade
 def _live_codes(segments: Sequence[SegmentReader], role: str) -> Iterator[NDArray[np.uint8]]:
     """Codes of live passages, in order, a few megabytes at a time."""
     for segment in segments:
-        codes, ensure = (
-            (segment.codes, segment.ensure_codes) if role == "codes" else (segment.fine_codes, segment.ensure_fine)
+        codes, ensure, alive = (
+            (segment.codes, segment.ensure_codes, segment.alive_vectors())
+            if role == "codes"
+            else (segment.fine_codes, segment.ensure_fine, segment.alive_passages())
         )
-        alive = segment.alive_passages()
         step = max(1, (4 << 20) // max(1, codes.shape[1]))
         for start in range(0, len(codes), step):
             stop = min(start + step, len(codes))
             ensure(start * codes.shape[1], stop * codes.shape[1])
             yield codes[start:stop] if alive is None else codes[start:stop][alive[start:stop]]
+
+
+def _merge_ragged(writer: RaggedWriter, segments: Sequence[SegmentReader]) -> None:
+    for segment in segments:
+        if segment.ragged is None:
+            raise CorruptIndex("the vectors' table is missing", where=segment.entry.name)
+        alive = segment.alive_passages()
+        writer.add_counts(segment.ragged.counts if alive is None else segment.ragged.counts[alive])
 
 
 def _decoded(pipeline: Pipeline, segments: Sequence[SegmentReader]) -> Iterator[Vectors]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.contracts import Hits, Record
+from sememe.contracts import Hits, Ragged, Record
 from sememe.errors import FormatError, InputError
 from sememe.index import changes, describe
 from sememe.index.ledger import BuildReport, Ledger
@@ -87,7 +87,7 @@ class Index:
 
     def search(
         self,
-        queries: str | Sequence[str] | NDArray[Any],
+        queries: str | Sequence[str] | NDArray[Any] | Ragged,
         k: int = 10,
         where: str | None = None,
         *,
@@ -99,8 +99,9 @@ class Index:
 
         Parameters
         ----------
-        queries : str, sequence of str, or float array of shape (q, d)
-            Vectors must come from the recipe's query encoder; a recipe with a lexical part needs text.
+        queries : str, sequence of str, float array of shape (q, d), or Ragged
+            Vectors must come from the recipe's query encoder, ragged where a query has several; a recipe with a lexical
+            part needs text.
         k : int
             At least 1. Fewer are returned where fewer match.
         where : str, optional

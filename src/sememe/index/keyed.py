@@ -2,8 +2,9 @@
 
 ``KeyedVectors.load`` reads the files of word2vec, GloVe and fastText; ``save`` writes a folder of immutable,
 checksummed files, and ``open`` maps it: no byte is read before it is needed, and none is believed before its checksum
-is. Neighbours come from a scan of int8 codes, then from the vectors themselves; the scan's largest error is known, so
-the answer is provably that of a scan of the vectors.
+is. Neighbours come from a scan of 4-bit codes of the randomly turned vectors, then from the vectors themselves. The
+turn makes the direction of a code's error random, so its effect on a score is bounded but for odds of one in a billion
+a row, and the scan goes on until no row that it left out can matter.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
-from sememe.codec.integer import Int8
+from sememe.codec.integer import Int4
 from sememe.contracts import Vectors, as_vectors, unit_rows
 from sememe.errors import InputError
 from sememe.index import keyed_parts
@@ -28,7 +29,9 @@ from sememe.index.spelling import Spelling, edits, subwords
 
 _SPELLED, _RANDOM = 0.7, 0.3  # how an unseen word's vector is blended where the model has no n-grams
 _KIN = 3  # nearest-spelled words that count
-_SPARE = 32  # rows scanned beyond those asked for, so that one scan is usually proof enough
+_SPARE = 246  # rows compared beyond those asked for, so that one scan is usually proof enough
+_ODDS = 1e-9  # of a row whose score is further off than the bound
+_LOOSE = 0.002  # share of rows whose codes are furthest off: always compared, so that they do not loosen the bound
 
 
 @register(
@@ -212,18 +215,22 @@ class KeyedVectors:
     def _nearest(self, unit: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Rows of the ``k`` largest cosines to one unit vector ``(1, d)``, and these."""
         parts, wanted = self._parts, k + _SPARE
-        coder = _coder(self.dim)
+        coder, loose = _coder(self.dim), parts.get("loose").astype(np.int64)
+        turned = unit @ parts.get("turn").reshape(self.dim, self.dim)
+        # |u . e| > t |e| for a random direction e has odds of at most 2 exp(-d t^2 / 2); never more than |e| itself.
+        error = parts.error * min(1.0, (2 * np.log(2 / _ODDS) / self.dim) ** 0.5)
         while True:
-            rough, rows = scan(coder, unit, parts.codes.all(), min(wanted, len(self)))
-            vectors = parts.vectors.take(rows[0]).astype(np.float64)
+            rough, found = scan(coder, turned, parts.codes.all(), min(wanted, len(self)))
+            rows = np.union1d(found[0], loose)
+            vectors = parts.vectors.take(rows).astype(np.float64)
             size = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
             cosine = np.divide(vectors @ unit[0], size, out=np.zeros(len(size)), where=size > 0)
-            order = np.lexsort((rows[0], -cosine))[:k]
-            # No row that the scan left out can reach this, give or take its largest error and float32's.
-            out_of_reach = float(rough[0, -1]) + parts.error + 1e-6
-            if len(rough[0]) == len(self) or not len(order) or cosine[order[-1]] >= out_of_reach:
-                return rows[0][order], cosine[order]
-            wanted *= 4
+            order = np.lexsort((rows, -cosine))[:k]
+            # No row that was left out can be better than this, give or take float32's own rounding.
+            reach = float(rough[0, -1]) + error + 1e-6 if len(rough[0]) < len(self) else -np.inf
+            if not len(order) or cosine[order[-1]] >= reach:
+                return rows[order], cosine[order]
+            wanted *= 8
 
     def analogy(self, a: str, b: str, c: str, k: int = 1) -> list[tuple[str, float]]:
         """Words that are to ``c`` as ``b`` is to ``a``: nearest to ``b - a + c`` of unit vectors, without the three."""
@@ -238,22 +245,28 @@ class KeyedVectors:
         return keys[int(np.argmin(unit @ unit.mean(axis=0)))]
 
 
-def _coder(d: int) -> Int8:
-    """Codes with a scale for each vector learn nothing, so any rows will do to fit it."""
-    return Int8(scale="vector").fit(np.eye(1, d, dtype=np.float32))
+def _coder(d: int) -> Int4:
+    """A code that learns nothing from rows: each has a scale of its own, which its largest entry sets."""
+    coder = Int4(scale="vector").fit(np.eye(1, d, dtype=np.float32))
+    coder.ratio_ = 0.85  # what costs least on nearly normal rows
+    return coder
 
 
 def _parts(keys: list[bytes], vectors: Vectors) -> Parts:
     unit = unit_rows(vectors)
+    d = vectors.shape[1]
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((d, d)))[0].astype(np.float32)
+    codes, far = np.empty((len(unit), -(-d // 2) + 2), dtype=np.uint8), np.empty(len(unit))
     if len(unit):
-        coder = _coder(vectors.shape[1])
-        codes, worst = coder.encode(unit), 0.0
+        coder = _coder(d)
         for start in range(0, len(unit), 1 << 14):
-            gap = unit[start : start + (1 << 14)] - coder.decode(codes[start : start + (1 << 14)])
-            worst = max(worst, float(np.einsum("ij,ij->i", gap, gap, dtype=np.float64).max()))
-        error = worst**0.5
-    else:
-        codes, error = np.empty((0, vectors.shape[1] + 2), dtype=np.uint8), 0.0
+            part = slice(start, start + (1 << 14))
+            rows = unit[part] @ turn
+            codes[part] = coder.encode(rows)
+            gap = rows - coder.decode(codes[part])
+            far[part] = np.einsum("ij,ij->i", gap, gap, dtype=np.float64)
+    loose = np.sort(np.argsort(-far, kind="stable")[: int(_LOOSE * len(far))])
+    error = float(np.sqrt(np.delete(far, loose).max(initial=0.0)))
     offsets = np.zeros(len(keys) + 1, dtype=np.int64)
     np.cumsum([len(key) for key in keys], out=offsets[1:])
     blob = np.frombuffer(b"".join(keys), dtype=np.uint8)
@@ -261,6 +274,7 @@ def _parts(keys: list[bytes], vectors: Vectors) -> Parts:
     small: dict[str, NDArray[Any]] = {
         "keys": blob, "offsets": offsets, "table": _hash_table(keys),
         "ends": spelling.ends, "rows": spelling.rows, "counts": spelling.counts,
+        "loose": loose.astype(np.int32), "turn": turn.reshape(-1),
     }  # fmt: skip
     return Parts(Rows(vectors), Rows(codes), error, None, (0, 0), {"repeated": 0}, small)
 

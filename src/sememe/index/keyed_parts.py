@@ -43,9 +43,9 @@ class Rows:
 class Parts:
     """The arrays of a store; ``small`` ones are read whole.
 
-    ``vectors`` float32 ``(n, d)``; ``codes`` uint8, int8 codes of the unit rows for the scan, ``error`` the largest
-    distance of a unit row to what its code stands for; ``grams`` float32 ``(buckets, d)``, n-gram rows of a fastText
-    model, with n-grams of ``lengths`` letters.
+    ``vectors`` float32 ``(n, d)``; ``codes`` uint8, 4-bit codes of the unit rows turned by ``turn``, for the scan;
+    ``error`` the largest distance of a unit row to what its code stands for, but for the rows in ``loose``; ``grams``
+    float32 ``(buckets, d)``, n-gram rows of a fastText model, with n-grams of ``lengths`` letters.
     """
 
     vectors: Rows
@@ -58,7 +58,7 @@ class Parts:
     packed: Packed | None = None
 
     def get(self, name: str) -> NDArray[Any]:
-        """One of the small arrays: ``keys``, ``offsets``, ``table``, ``ends``, ``rows``, ``counts``."""
+        """A small array: ``keys``, ``offsets``, ``table``, ``ends``, ``rows``, ``counts``, ``loose`` or ``turn``."""
         if name not in self.small:
             assert self.packed is not None
             self.small[name] = self.packed.get(name).all()
@@ -74,7 +74,7 @@ def save(parts: Parts, path: str | PathLike[str], *, overwrite: bool) -> None:
     from sememe.index.storage.store import Store
 
     with Store.create(path, {"kind": _KIND}, overwrite=overwrite) as store, store.begin() as transaction:
-        names = ("keys", "offsets", "table", "ends", "rows", "counts")
+        names = ("keys", "offsets", "table", "ends", "rows", "counts", "loose", "turn")
         words, layout = write_packed(transaction, "words", {name: parts.get(name) for name in names})
         files = {
             "words": words,

@@ -38,7 +38,7 @@ class Ledger:
     graph, postings, rescore : int
         Links and the engine's own vectors; inverted lists; the finer code of the rescoring tier.
     map : int
-        Which passages belong to which record, and their spans.
+        Which passages belong to which record, their spans, and which vectors belong to which passage.
     tombstones : int
         Marks of deleted records.
     ids, text, metadata : int
@@ -87,6 +87,10 @@ class Ledger:
                 if role == "records":
                     for name, (dtype, length, _) in info["records_layout"].items():
                         parts[_part_of(name)] += np.dtype(dtype).itemsize * length
+                elif role == "ragged":
+                    for name, (dtype, length, _) in info["ragged_layout"].items():
+                        part = "map" if name == "offsets" else "postings"
+                        parts[part] += np.dtype(dtype).itemsize * length
                 else:
                     parts["tombstones" if is_tombstone(role) else "metadata" if role == "columns" else role] += (
                         entry.length
@@ -155,6 +159,7 @@ def predict(
     terms: int = 0,
     term_bytes: int = 0,
     spans: bool | None = None,
+    vectors: int = 0,
 ) -> Ledger:
     """The ledger of an index with these contents, before anything is encoded.
 
@@ -173,6 +178,8 @@ def predict(
         Pairs of term and passage, different terms, and their UTF-8 bytes, for recipes with a lexical part.
     spans : bool, optional
         Whether passages are pieces of records; by default, whether there are more passages than records.
+    vectors : int
+        Vectors of all passages, for recipes that keep several of each.
     """
     recipe = Recipe.parse(recipe)
     kind = recipe.index.make()
@@ -182,31 +189,41 @@ def predict(
     parts["text"] = sum(size + _offsets(size, records) for size in (text_bytes, title_bytes, source_bytes) if size)
     parts["map"] = (4 * (records + 1) if passages != records else 0) + (8 * passages if spans else 0)
     if not kind.sparse:
-        _predict_dense(recipe, kind, passages, dim, parts)
+        multi = getattr(kind, "multi", False)
+        _predict_dense(recipe, kind, vectors if multi else passages, dim, parts)
+        if multi:
+            parts["map"] += 4 * (passages + 1)
+            quantizer = recipe.quantizer.make()
+            if hasattr(quantizer, "cells_of"):  # passages are listed under the code's centres
+                parts["postings"] = 4 * vectors + 4 * (quantizer.cells + 1)
     if postings:
         lexical = not kind.sparse or hasattr(catalog.find(recipe.encoder.name).make, "terms")
-        counts = 1 if lexical else {"fp16": 2, "u8": 1}[kind.weights]
-        lists = postings * (4 + counts) + 4 * passages + 4 * (terms + 1)
-        parts["postings"] = lists + (term_bytes + _offsets(term_bytes, terms) if term_bytes else 8 * terms)
+        from sememe.index.inverted import Inverted
+
+        listed_by = kind if kind.sparse else Inverted()
+        lists = listed_by.posting_bytes(postings, terms, passages, counts=lexical)
+        parts["postings"] = (
+            parts.get("postings", 0) + lists + (term_bytes + _offsets(term_bytes, terms) if term_bytes else 8 * terms)
+        )
     files = [size for name, size in parts.items() if size]
     tables = sum(FILE_BYTES + TABLE_ENTRY * -(-size // CHECKED) for size in files)
     return Ledger(**parts, overhead=tables + MANIFEST_BYTES + MANIFEST_FILE_BYTES * len(files))
 
 
-def _predict_dense(recipe: Recipe, kind: Any, passages: int, dim: int, parts: dict[str, int]) -> None:
+def _predict_dense(recipe: Recipe, kind: Any, vectors: int, dim: int, parts: dict[str, int]) -> None:
     from sememe.codec.chain import Chain
 
     chain = Chain.from_recipe(recipe)
     projected = dim
     for transform in chain.transforms:
         projected = transform.dim_out(projected)
-    parts["codes"] = passages * chain.bytes_per_vector(dim)
-    parts["graph"] = kind.graph_bytes(passages, projected)
-    parts["side"] = _side_bytes(str(recipe), dim) if passages else 0
+    parts["codes"] = vectors * chain.bytes_per_vector(dim)
+    parts["graph"] = kind.graph_bytes(vectors, projected)
+    parts["side"] = _side_bytes(str(recipe), dim) if vectors else 0
     for stage in recipe.rerankers:
         reranker = stage.make()
         if stage.name == "rescore":
-            parts["rescore"] = passages * reranker.make().bytes_per_vector(dim if reranker.full else projected)
+            parts["rescore"] = vectors * reranker.make().bytes_per_vector(dim if reranker.full else projected)
 
 
 @lru_cache(maxsize=256)

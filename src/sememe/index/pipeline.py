@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sememe import catalog
-from sememe.contracts import Vectors, as_vectors
+from sememe.contracts import Kind, Ragged, Vectors, as_vectors
 from sememe.errors import InputError, RecipeError
 from sememe.index.arrays import ALIGN
 from sememe.index.passages import PassageEncoder
@@ -73,6 +73,11 @@ class Pipeline:
                 wanted = "a sparse encoder such as bm25" if sparse else "an encoder of dense vectors"
                 fix = "end it with | inverted" if not sparse else "end it with | flat"
                 raise RecipeError(f"{str(recipe.index)!r} needs {wanted}, and {stage.name!r} is not one", fix=fix)
+            words = hasattr(catalog.find(stage.name).make if given is None else given, "terms")
+            if words and getattr(self.kind, "weights", "") == "impact":
+                raise RecipeError(f"{str(recipe.index)!r} keeps learned weights, not words", fix="use | inverted")
+        if self.multi and self.rescore is not None:
+            raise RecipeError(f"{str(recipe)!r}: rescore works on one vector a passage", fix="leave it out")
         dense_only = [*recipe.transforms, *(s for s in recipe.stages if s.kind == "quantizer"), *recipe.rerankers]
         if sparse and dense_only:
             raise RecipeError(f"{str(dense_only[0])!r} works on dense vectors, which {str(recipe)!r} has not")
@@ -126,6 +131,11 @@ class Pipeline:
             return self.encoder
         return catalog.find(self.hybrid.model, kind="encoder").make() if self.hybrid else None
 
+    @property
+    def multi(self) -> bool:
+        """Whether a passage has several vectors, as late interaction needs."""
+        return bool(getattr(self.kind, "multi", False))
+
     def identity(self) -> dict[str, Any]:
         """Which encoders made the vectors: what an index stores and later checks."""
         return {role: _identity(encoder) for role, encoder in self._encoders()}
@@ -158,9 +168,34 @@ class Pipeline:
         assert self.rescore is not None
         return X if self.rescore.full else self.chain.project(X)
 
+    def project(self, queries: Vectors | Ragged) -> Vectors | Ragged:
+        """Query vectors through the transforms."""
+        if isinstance(queries, Ragged):
+            return Ragged(self.chain.project(queries.values), queries.offsets)
+        return np.asarray(self.chain.project(queries))
+
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """Query vectors ``(q, d)``."""
         return as_vectors(self.query_encoder.encode(list(texts), kind="query"), name="query vectors")
+
+    def encode_tokens(self, texts: Sequence[str], kind: Kind = "passage") -> Ragged:
+        """Token vectors as the encoder gives them, a ragged row for each text."""
+        stage, encoder = (
+            (self.recipe.encoder, self.encoder)
+            if kind == "passage"
+            else (self.recipe.query_encoder, self.query_encoder)
+        )
+        if not hasattr(encoder, "encode_tokens"):
+            fix = "use static or minilm"
+            raise RecipeError(
+                f"{str(self.recipe.index)!r} needs token vectors, which {str(stage)!r} does not give", fix=fix
+            )
+        tokens: Ragged = encoder.encode_tokens(list(texts), kind=kind)
+        if len(tokens) != len(texts):
+            raise InputError(
+                f"the encoder gave token vectors for {len(tokens)} of {len(texts)} texts", where=str(stage)
+            )
+        return tokens
 
 
 def _identity(encoder: Any) -> dict[str, str]:

@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.errors import CorruptIndex
-from sememe.index.arrays import Packed, Strings, StringsWriter, encode_text, narrow
+from sememe.index.arrays import Lazy, Packed, Strings, StringsWriter, encode_text, narrow
+from sememe.kernels.impact import ImpactLists
+from sememe.kernels.sparse import Lengths, SparseLists
 
+Mask = NDArray[np.bool_]
 Arrays = dict[str, NDArray[Any]]
 List = tuple[str | int, NDArray[np.int64], NDArray[np.float32]]  # term, passages, counts or weights
 
@@ -44,12 +47,18 @@ class PostingsWriter:
         self._sizes.append(len(counts))
         self._lengths.append(len(terms))
 
-    def add_weights(self, columns: NDArray[np.integer], weights: NDArray[np.floating]) -> None:
-        """The next passage as weighted columns of a fixed vocabulary."""
-        self._terms.extend(columns.tolist())
-        self._values.extend(weights.tolist())
-        self._sizes.append(len(columns))
-        self._lengths.append(len(columns))
+    def add_weights(
+        self, bounds: NDArray[np.integer], columns: NDArray[np.integer], weights: NDArray[np.floating]
+    ) -> None:
+        """The next passages as weighted columns of a fixed vocabulary.
+
+        Passage ``i`` has the columns, and weights, ``bounds[i]`` to ``bounds[i + 1]``: the parts of a CSR matrix.
+        """
+        sizes = np.diff(bounds).astype(np.int64).tobytes()
+        self._terms.frombytes(columns[bounds[0] : bounds[-1]].astype(np.int64).tobytes())
+        self._values.frombytes(weights[bounds[0] : bounds[-1]].astype(np.float32).tobytes())
+        self._sizes.frombytes(sizes)
+        self._lengths.frombytes(sizes)
 
     def add_lists(self, lists: Sequence[List], lengths: NDArray[np.integer]) -> None:
         """Whole inverted lists, as another segment holds them, for the next ``len(lengths)`` passages."""
@@ -66,9 +75,12 @@ class PostingsWriter:
         self._lengths.frombytes(lengths.astype(np.int64).tobytes())
 
     def arrays(self, weights: str = "counts") -> tuple[dict[str, Any], Arrays]:
-        """The facts for the manifest and the arrays to store; ``weights`` is ``counts``, ``fp16`` or ``u8``."""
-        terms = np.array(self._terms, dtype=np.int64)
-        values = np.array(self._values, dtype=np.float32)
+        """The facts for the manifest and the arrays to store.
+
+        ``weights`` is ``counts``, ``fp16`` or ``u8``, or ``impact`` for the lists of ``sememe.index.impact``.
+        """
+        terms = np.frombuffer(self._terms, dtype=np.int64)
+        values = np.frombuffer(self._values, dtype=np.float32)
         rows = np.repeat(np.arange(len(self._sizes), dtype=np.int64), self._sizes)
         arrays: Arrays = {}
         if self._named:
@@ -81,16 +93,32 @@ class PostingsWriter:
             terms, count = place[terms], len(names)
             arrays |= writer.arrays("terms")
         else:
-            used, terms = np.unique(terms, return_inverse=True)
+            used, terms = _ranked(terms)
             count = len(used)
-            arrays["columns"] = used.astype(np.int64)
-        order = np.lexsort((rows, terms))
-        terms, values = terms[order], values[order]
-        starts = np.searchsorted(terms, np.arange(count + 1)).astype(np.int64)
-        arrays |= {"starts": narrow(starts), "rows": rows[order].astype(np.uint32)}
-        arrays |= _encode_values(values, terms, starts, weights)
+            arrays["columns"] = used
+        if weights == "impact":
+            from sememe.index.impact import impact_arrays
+
+            arrays |= impact_arrays(rows, terms, values, count=count, passages=len(self._sizes))
+        else:
+            # Rows ascend already, so a stable sort by term will do; for two-byte keys it is a radix sort.
+            order = np.argsort(terms.astype(np.uint16) if count <= 1 << 16 else terms, kind="stable")
+            starts = np.concatenate([[0], np.cumsum(np.bincount(terms, minlength=count))])
+            arrays |= {"starts": narrow(starts), "rows": rows[order].astype(np.uint32)}
+            arrays |= _encode_values(values[order], terms[order], starts, weights)
         arrays["lengths"] = np.asarray(self._lengths, dtype=np.uint32)
         return {"named": self._named, "terms": count, "weights": weights}, arrays
+
+
+def _ranked(columns: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different columns, ascending, and the place of each column among them."""
+    top = int(columns.max(initial=-1)) + 1
+    if top > 1 << 22 or (len(columns) and columns.min() < 0):  # a table would be larger than a sort is slow
+        used, places = np.unique(columns, return_inverse=True)
+        return used, places
+    there = np.zeros(top, dtype=bool)
+    there[columns] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[columns]
 
 
 def _encode_values(
@@ -116,33 +144,40 @@ class Postings:
         self.count = int(info["terms"])
         self._terms = Strings.of(packed, "terms", self.count) if self.named else None
         self._columns = None if self.named else packed.get("columns")
-        self._starts, self._rows, self._values = (packed.get(name) for name in ("starts", "rows", "values"))
-        self._scales = packed.get("scales") if self.weights == "u8" else None
         self._lengths = packed.get("lengths")
-        if len(self._starts) != self.count + 1 or len(self._lengths) != passages:
+        self._scales: Lazy | None = None
+        if len(self._lengths) != passages:
             raise CorruptIndex("the postings do not fit their segment", fix="run: sememe verify")
+        self._open(packed)
+        self._alive: tuple[Mask | None, int, int] | None = None
+        self._frequencies: dict[int, int] = {}
+        self._norms: Lengths | None = None
+
+    def _open(self, packed: Packed) -> None:
+        self._starts, self._rows, self._values = (packed.get(name) for name in ("starts", "rows", "values"))
+        if self.weights == "u8":
+            self._scales = packed.get("scales")
+        if len(self._starts) != self.count + 1:
+            raise CorruptIndex("the postings do not fit their segment", fix="run: sememe verify")
+        self._checked = np.append(np.zeros(self.count, dtype=bool), True)  # the last is that of number -1
+        self._lists: SparseLists | None = None
+        self._sizes: NDArray[Any] | None = None
 
     @property
     def lengths(self) -> NDArray[np.uint32]:
         """Terms in each passage, ``(passages,)``."""
         return self._lengths.all()
 
-    def find(self, term: str | int) -> int | None:
-        """The number of a term here, by binary search; None where no passage holds it."""
-        if self._terms is None:
-            assert self._columns is not None
-            columns = self._columns.all()
-            place = int(np.searchsorted(columns, int(term)))
-            return place if place < len(columns) and columns[place] == term else None
-        wanted = encode_text(str(term))
-        low, high = 0, self.count
-        while low < high:
-            middle = (low + high) // 2
-            if self._terms.raw(middle) < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        return low if low < self.count and self._terms.raw(low) == wanted else None
+    def find(self, terms: Sequence[str] | NDArray[np.integer]) -> NDArray[np.int64]:
+        """The numbers of terms (strings, or columns) here; -1 where no passage holds one."""
+        if self._terms is not None:
+            return self._terms.find([encode_text(str(term)) for term in terms])
+        assert self._columns is not None
+        columns, wanted = self._columns.all(), np.asarray(terms, dtype=np.int64)
+        if not len(columns):
+            return np.full(len(wanted), -1, dtype=np.int64)
+        place = np.minimum(np.searchsorted(columns, wanted), len(columns) - 1)
+        return np.where(columns[place] == wanted, place, -1)
 
     def postings(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The passages of a term, ascending, and its counts or weights there."""
@@ -151,6 +186,60 @@ class Postings:
         if self._scales is not None:
             values *= self._scales.slice(number, number + 1)[0]
         return self._rows.slice(start, stop).astype(np.int64), values
+
+    def scales(self, numbers: NDArray[np.int64]) -> NDArray[np.float32] | None:
+        """What a step of each term's codes stands for, ``(t,)``; None where weights are not codes."""
+        return None if self._scales is None else self._scales.all()[numbers]
+
+    def whole(self, numbers: NDArray[np.int64]) -> SparseLists | ImpactLists | None:
+        """All lists as the compiled loops take them; those of the terms ``numbers`` are verified, others may not be.
+
+        None where the loops do not take them: one has a negative weight, or the postings are more than 2**32.
+        """
+        if not self._checked[numbers].all() and not self._check(numbers):
+            return None
+        if self._lists is None and self._starts.dtype == np.uint32:
+            rows, values = self._rows.unverified, self._values.unverified
+            self._lists = SparseLists(rows, values, self.weights, self._starts.all(), self.passages)
+        return self._lists
+
+    def _check(self, numbers: NDArray[np.int64]) -> bool:
+        for number in np.unique(numbers[~self._checked[numbers]]).tolist():
+            start, stop = self._starts.slice(number, number + 2).tolist()
+            rows, values = self._rows.slice(start, stop), self._values.slice(start, stop)
+            if stop > start and (rows[-1] >= self.passages or (rows[1:] <= rows[:-1]).any()):
+                raise CorruptIndex("the rows of a term are not in order", fix="run: sememe verify")
+            if not (values >= 0).all():
+                return False
+            self._checked[number] = True
+        return True
+
+    def live(self, alive: Mask | None) -> tuple[int, int]:
+        """Passages that are alive, and the sum of their lengths; ``alive`` is a mask, None for all."""
+        if self._alive is None or self._alive[0] is not alive:
+            lengths = self.lengths if alive is None else self.lengths[alive]
+            self._alive = alive, len(lengths), int(lengths.sum(dtype=np.int64))
+            self._frequencies = {}
+        return self._alive[1:]
+
+    def frequencies(self, numbers: NDArray[np.int64], alive: Mask | None) -> list[int]:
+        """Passages that are alive and hold each term, for ``t`` terms."""
+        if alive is None:
+            if self._sizes is None:
+                self._sizes = np.append(np.diff(self._starts.all()), 0)  # the last is that of number -1
+            return self._sizes[numbers].tolist()
+        self.live(alive)
+        known = self._frequencies
+        for number in set(numbers.tolist()) - known.keys():
+            known[number] = 0 if number < 0 else int(np.count_nonzero(alive[self.postings(number)[0]]))
+        return [known[number] for number in numbers.tolist()]
+
+    def norms(self, mean: float, k1: float, b: float) -> Lengths:
+        """Lengths as BM25 weighs them; kept for the next query."""
+        if self._norms is None or (self._norms.mean, self._norms.k1, self._norms.b) != (mean, k1, b):
+            lengths = self.lengths
+            self._norms = Lengths(lengths, mean, k1, b, (k1 * (1 - b + b * lengths / mean)).astype(np.float32))
+        return self._norms
 
     def lists(self, keep: NDArray[np.bool_]) -> Sequence[List]:
         """Every list over the passages to keep, renumbered: what a merge needs."""

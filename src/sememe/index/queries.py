@@ -9,19 +9,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.contracts import Vectors, as_vectors
+from sememe.contracts import Ragged, Vectors, as_vectors
 from sememe.errors import InputError
+from sememe.index import ragged
 from sememe.index.pipeline import Pipeline
+from sememe.index.pooling import pool
 
 
 @dataclass(frozen=True)
 class Queries:
     """A batch of queries in the forms that a recipe needs.
 
-    ``vectors`` is float32 ``(q, d)``, ``terms`` the words of each query, ``sparse`` a CSR array ``(q, v)``.
+    ``vectors`` is float32 ``(q, d)``, or ragged unit rows where a query has several; ``terms`` are the words of each
+    query, ``sparse`` is a CSR array ``(q, v)``.
     """
 
-    vectors: Vectors | None = None
+    vectors: Vectors | Ragged | None = None
     terms: Sequence[Sequence[str]] | None = None
     sparse: Any = None
 
@@ -33,7 +36,11 @@ class Queries:
     def take(self, rows: NDArray[np.int64]) -> Queries:
         """Some of the queries."""
         return Queries(
-            None if self.vectors is None else np.ascontiguousarray(self.vectors[rows]),
+            ragged.take(self.vectors, rows)
+            if isinstance(self.vectors, Ragged)
+            else None
+            if self.vectors is None
+            else np.ascontiguousarray(self.vectors[rows]),
             None if self.terms is None else [self.terms[i] for i in rows.tolist()],
             None if self.sparse is None else self.sparse[rows],
         )
@@ -41,15 +48,15 @@ class Queries:
 
 def is_vectors(queries: object) -> bool:
     """Whether these are query vectors rather than texts."""
-    return isinstance(queries, np.ndarray) and queries.dtype.kind in "fiub"
+    return isinstance(queries, Ragged) or (isinstance(queries, np.ndarray) and queries.dtype.kind in "fiub")
 
 
-def prepare(queries: str | Sequence[str] | NDArray[Any], pipeline: Pipeline, dim: int | None) -> Queries:
+def prepare(queries: str | Sequence[str] | NDArray[Any] | Ragged, pipeline: Pipeline, dim: int | None) -> Queries:
     """Check queries and encode texts: dense vectors, terms, or sparse vectors, as the recipe needs.
 
     Parameters
     ----------
-    queries : str, sequence of str, or float array of shape (q, d)
+    queries : str, sequence of str, float array of shape (q, d), or Ragged for several vectors a query
     pipeline : Pipeline
         Its query encoder is used for texts only.
     dim : int or None
@@ -60,9 +67,16 @@ def prepare(queries: str | Sequence[str] | NDArray[Any], pipeline: Pipeline, dim
     InputError
         A blank query, vectors with NaN or of the wrong width, or vectors where text is needed.
     """
-    if isinstance(queries, np.ndarray) and is_vectors(queries):
+    if isinstance(queries, Ragged) or is_vectors(queries):
         if pipeline.kind.sparse or pipeline.hybrid:
             raise InputError(f"{str(pipeline.recipe)!r} needs the text of a query", fix="pass str instead of vectors")
+        if pipeline.multi != isinstance(queries, Ragged):
+            raise InputError(
+                f"{str(pipeline.recipe)!r} has {'several vectors' if pipeline.multi else 'one vector'} a query",
+                fix=f"pass text or {'a sememe.contracts.Ragged' if pipeline.multi else 'an array of shape (q, d)'}",
+            )
+        if isinstance(queries, Ragged):
+            return Queries(_unit(queries, dim))
         return Queries(as_vectors(queries, name="queries", dim=dim))
     texts = [queries] if isinstance(queries, str) else list(queries)
     for row, text in enumerate(texts):
@@ -77,4 +91,16 @@ def prepare(queries: str | Sequence[str] | NDArray[Any], pipeline: Pipeline, dim
         return Queries(sparse=pipeline.query_encoder.encode_sparse(texts, kind="query"))
     if not texts:
         return Queries(np.zeros((0, dim or 0), dtype=np.float32), terms)
+    if pipeline.multi:
+        return Queries(_unit(pipeline.encode_tokens(texts, "query"), dim), terms)
     return Queries(as_vectors(pipeline.encode_queries(texts), name="query vectors", dim=dim), terms)
+
+
+def _unit(tokens: Ragged, dim: int | None) -> Ragged:
+    """All vectors of the queries, checked, with unit length; a query without any gets a zero vector."""
+    offsets = np.asarray(tokens.offsets, dtype=np.int64)
+    if offsets.ndim != 1 or not len(offsets) or offsets[0] != 0 or offsets[-1] != len(tokens.values):
+        raise InputError("the offsets of the query vectors do not run from 0 to their number")
+    if (np.diff(offsets) < 0).any():
+        raise InputError("the offsets of the query vectors do not ascend")
+    return pool(Ragged(as_vectors(tokens.values, name="query vectors", dim=dim), offsets))

@@ -1,6 +1,6 @@
 """What runs on the shortlist: rescoring from a finer code, and fusion with a lexical ranking.
 
-These classes hold the settings that a recipe gives; ``search.py`` carries them out.
+These classes hold the settings that a recipe gives; ``search.py`` makes the rankings they work on.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from typing import Any
 from sememe import catalog
 from sememe.catalog import Paper, register
 from sememe.errors import InputError
+from sememe.index.fusion import METHODS, Ranked, fuse
 
-FUSIONS = ("rrf", "score")
+DENSE_FLOOR, LEXICAL_FLOOR = -1.0, 0.0  # the least cosine, the least bm25
 
 
 @register(
@@ -72,8 +73,8 @@ class Hybrid:
     ----------
     model : str
         The lexical encoder; it must give terms, as ``bm25`` does.
-    fusion : {"rrf", "score"}
-        By reciprocal rank, or by scores brought to [0, 1].
+    fusion : {"rrf", "score", "tmm", "zscore", "dbsf", "mnz"}
+        By reciprocal rank, or by scores brought to one scale: see ``fusion.fuse``.
     weight : float
         The share of the lexical ranking, from 0 to 1; the dense one has the rest.
     depth : int
@@ -81,10 +82,15 @@ class Hybrid:
     """
 
     def __init__(self, model: str = "bm25", *, fusion: str = "rrf", weight: float = 0.5, depth: int = 100) -> None:
-        if fusion not in FUSIONS:
-            raise InputError(f"hybrid has no fusion {fusion!r}", fix=f"use {' or '.join(FUSIONS)}")
+        if fusion not in METHODS:
+            raise InputError(f"hybrid has no fusion {fusion!r}", fix=f"use one of {', '.join(METHODS)}")
         if not isinstance(weight, (int, float)) or not 0 <= weight <= 1:
             raise InputError(f"hybrid weight must lie between 0 and 1, got {weight!r}")
         if not isinstance(depth, int) or not 1 <= depth <= 100_000:
             raise InputError(f"hybrid depth must be a whole number from 1 to 100000, got {depth!r}")
         self.model, self.fusion, self.weight, self.depth = str(model), fusion, float(weight), depth
+
+    def fuse(self, dense: Ranked, lexical: Ranked, k: int) -> Ranked:
+        """The ``k`` best of both rankings together: scores and rows ``(q, k')``."""
+        weights = [2 * (1 - self.weight), 2 * self.weight]  # equal shares give the classical sum
+        return fuse(self.fusion, [dense, lexical], k, weights, [DENSE_FLOOR, LEXICAL_FLOOR])

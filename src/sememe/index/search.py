@@ -13,9 +13,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.contracts import Vectors
-from sememe.index import fusion, inverted
+from sememe.contracts import Ragged, Vectors
+from sememe.index import inverted
 from sememe.index.best import TopK
+from sememe.index.impact import Impact
 from sememe.index.pipeline import Pipeline
 from sememe.index.predicates import Where
 from sememe.index.queries import Queries
@@ -146,15 +147,15 @@ class Searcher:
             return self._dense(queries, k)
         depth = max(hybrid.depth, k)
         assert queries.terms is not None
-        lists = [self._dense(queries, depth), inverted.bm25(self._parts(), queries.terms, depth)]
-        weights = [2 * (1 - hybrid.weight), 2 * hybrid.weight]  # equal shares give the classical sum
-        fuse = fusion.reciprocal_rank if hybrid.fusion == "rrf" else fusion.score
-        return fuse(lists, weights, k)
+        return hybrid.fuse(self._dense(queries, depth), inverted.bm25(self._parts(), queries.terms, depth), k)
 
     def _sparse(self, queries: Queries, k: int) -> Ranked:
         if queries.terms is not None:
             return inverted.bm25(self._parts(), queries.terms, k)
-        return inverted.inner_product(self._parts(), queries.sparse, k)
+        kind, effort = self.pipeline.kind, {}
+        if isinstance(kind, Impact) and not any(scope.filtered for scope in self.scopes):
+            effort = {"share": kind.share, "slack": kind.slack}
+        return inverted.inner_product(self._parts(), queries.sparse, k, **effort)
 
     def _parts(self) -> list[inverted.Part]:
         return [
@@ -170,7 +171,7 @@ class Searcher:
             return TopK(len(queries), 0).result()
         rescore = pipeline.rescore
         wanted = k if rescore is None else rescore.shortlist(k, self.oversample)
-        projected = pipeline.chain.project(queries.vectors)
+        projected = pipeline.project(queries.vectors)
         best = TopK(len(queries), min(wanted, sum(scope.count for scope in self.scopes)))
         for scope in self.scopes:
             if not scope.count:
@@ -184,6 +185,7 @@ class Searcher:
         scores, rows = best.result()
         if rescore is None:
             return scores, rows
+        assert not isinstance(queries.vectors, Ragged) and not isinstance(projected, Ragged)  # the pipeline refused it
         return self._rescored(queries.vectors if rescore.full else projected, rows, k)
 
     def _rescored(self, Q: Vectors, rows: NDArray[np.int64], k: int) -> Ranked:

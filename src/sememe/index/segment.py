@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 
 from sememe.errors import CorruptIndex
 from sememe.index.arrays import Packed
+from sememe.index.impact import open_postings
 from sememe.index.postings import Postings
+from sememe.index.ragged import RaggedTable
 from sememe.index.records import Records
 
 if TYPE_CHECKING:
@@ -38,8 +41,10 @@ class SegmentReader:
     Attributes
     ----------
     codes : uint8 array of shape (passages, code_bytes)
+        Of as many vectors as there are, where a passage has several: ``ragged`` tells whose they are.
         Mapped; ``ensure_codes(start, stop)`` verifies a range of bytes before it is read.
     records : Records
+    ragged : RaggedTable or None
     postings : Postings or None
     deleted : bool array of shape (records,) or None
     """
@@ -52,8 +57,10 @@ class SegmentReader:
             roles = [role for role in ("records", "columns", "text") if role in entry.files]
             files: dict[str, BlockFile] = {role: self._file(role) for role in roles}
             self.records = Records(files, info, entry.rows)
-            self.codes, self._codes_file = self._table("codes", int(info.get("code_bytes", 0)))
-            self.fine_codes, self._fine_file = self._table("rescore", int(info.get("rescore_bytes", 0)))
+            vectors = int(info.get("vectors", entry.rows))
+            self.codes, self._codes_file = self._table("codes", int(info.get("code_bytes", 0)), vectors)
+            self.fine_codes, self._fine_file = self._table("rescore", int(info.get("rescore_bytes", 0)), entry.rows)
+            self.ragged = self._ragged(info)
             self.postings = self._postings(info)
             self.deleted = self._deleted()
         except (KeyError, TypeError, ValueError) as error:
@@ -65,20 +72,26 @@ class SegmentReader:
     def _file(self, role: str) -> BlockFile:
         return self._store.file(self.entry.files[role])
 
-    def _table(self, role: str, width: int) -> tuple[NDArray[np.uint8], BlockFile | None]:
+    def _table(self, role: str, width: int, rows: int) -> tuple[NDArray[np.uint8], BlockFile | None]:
         if role not in self.entry.files:
-            if width and self.passages:
+            if width and rows:
                 raise CorruptIndex(f"the {role} of {self.passages} passages are missing", where=self.entry.name)
-            return np.zeros((self.passages, width), dtype=np.uint8), None
+            return np.zeros((rows, width), dtype=np.uint8), None
         file = self._file(role)
-        if file.length != self.passages * width:
-            raise CorruptIndex(f"the {role} have {file.length} bytes, expected {self.passages * width}")
-        return file.array(np.uint8, (self.passages, width)), file
+        if file.length != rows * width:
+            raise CorruptIndex(f"the {role} have {file.length} bytes, expected {rows * width}")
+        return file.array(np.uint8, (rows, width)), file
+
+    def _ragged(self, info: dict[str, Any]) -> RaggedTable | None:
+        if "ragged" not in self.entry.files:
+            return None
+        packed = Packed(self._file("ragged"), info["ragged_layout"])
+        return RaggedTable(packed, self.passages, int(info["vectors"]))
 
     def _postings(self, info: dict[str, Any]) -> Postings | None:
         if "postings" not in self.entry.files:
             return None
-        return Postings(Packed(self._file("postings"), info["postings_layout"]), info["postings"], self.passages)
+        return open_postings(Packed(self._file("postings"), info["postings_layout"]), info["postings"], self.passages)
 
     def _deleted(self) -> NDArray[np.bool_] | None:
         masks = [
@@ -119,4 +132,13 @@ class SegmentReader:
 
     def alive_passages(self) -> NDArray[np.bool_] | None:
         """Mask over passages of records that are not deleted; None where all are alive."""
+        return self._alive
+
+    @cached_property
+    def _alive(self) -> NDArray[np.bool_] | None:
         return None if self.deleted is None else self.records.passage_mask(~self.deleted)
+
+    def alive_vectors(self) -> NDArray[np.bool_] | None:
+        """Mask over the rows of ``codes`` that belong to such passages; None where all are alive."""
+        alive = self.alive_passages()
+        return alive if alive is None or self.ragged is None else np.repeat(alive, self.ragged.counts)

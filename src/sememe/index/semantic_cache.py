@@ -6,9 +6,8 @@ import hashlib
 import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Self
 
@@ -18,12 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from sememe.catalog import Paper, register
 from sememe.contracts import Vectors, as_vectors, unit_rows
 from sememe.errors import InputError
-from sememe.index.nearest import GrowingTable, row_bytes
+from sememe.index.cache_book import KEY_BYTES, Book, Entry, Snapshot, entry_bytes
 from sememe.measure.threshold import Calibration, calibrate
-
-KEY_BYTES = 16  # bytes of the digest of a vector
-_TIMES = 16  # bytes of when an entry was made and when it ends
-_FEW_DEAD = 1024  # rows without an entry that are not worth moving the others for
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,29 +38,6 @@ class Counts:
     misses: int = 0
     evicted: int = 0
     expired: int = 0
-
-
-@dataclass(slots=True)
-class _Entry:
-    answer: str
-    key: bytes
-    made: float
-    size: int
-
-
-@dataclass(slots=True)
-class Snapshot:
-    """All live entries, the least recently used first: what goes to disk.
-
-    ``vectors`` float32 ``(n, d)``, ``keys`` uint8 ``(n, 16)``, ``made`` and ``ends`` float64 ``(n,)``.
-    """
-
-    vectors: Vectors
-    answers: list[str]
-    keys: NDArray[np.uint8]
-    made: NDArray[np.float64]
-    ends: NDArray[np.float64]
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 @register(
@@ -128,24 +100,16 @@ class SemanticCache:
         self.counts = Counts()
         self._clock = clock
         self._lock = threading.RLock()
-        self._clear()
-
-    def _clear(self) -> None:
-        self._table = GrowingTable(self.dim)
-        self._entries: OrderedDict[int, _Entry] = OrderedDict()  # by row, the least recently used first
-        self._rows: dict[bytes, int] = {}
-        self._ends = np.full(64, -np.inf)  # by row: when it expires; minus infinity where there is no entry
-        self._bytes = 0
-        self._version = 0  # counts renumberings of rows
+        self._book = Book(self.dim)
 
     def __len__(self) -> int:
         """Entries, those that have expired but were not yet met included; ``purge`` removes them."""
-        return len(self._entries)
+        return len(self._book.entries)
 
     @property
     def nbytes(self) -> int:
         """What ``max_bytes`` limits."""
-        return self._bytes
+        return self._book.nbytes
 
     def put(self, query: ArrayLike, answer: str, *, ttl: float | None = None) -> None:
         """Remember the answer to a query vector ``(d,)``; an equal vector's answer is replaced.
@@ -174,19 +138,13 @@ class SemanticCache:
         with self._lock:
             made = self._clock()
             for key in last:
-                self._drop(self._rows.get(key))
-            first = self._table.view.count
-            self._make_room(first + len(kept))
-            self._table.append(given[kept])
-            self._ends[first : first + len(kept)] = math.inf if lasting is None else made + lasting
-            for row, number in enumerate(kept, first):
-                self._entries[row] = _Entry(answers[number], keys[number], made, sizes[number])
-                self._rows[keys[number]] = row
-                self._bytes += sizes[number]
+                self._book.drop(self._book.rows.get(key))
+            ends = np.full(len(kept), math.inf if lasting is None else made + lasting)
+            self._book.add(given[kept], [Entry(answers[i], keys[i], made, sizes[i]) for i in kept], ends)
             while self._over():
                 self.counts.evicted += 1
-                self._drop(next(iter(self._entries)))
-            self._tidy()
+                self._book.drop(next(iter(self._book.entries)))
+            self._book.tidy()
 
     def get(self, query: ArrayLike, *, at_least: float | None = None) -> Hit | None:
         """The answer of the nearest entry to a query vector ``(d,)``, or None where none is near enough.
@@ -202,8 +160,9 @@ class SemanticCache:
         while True:
             now = self._clock()
             with self._lock:
-                view, ends, version = self._table.view, self._ends, self._version
-                same = self._rows.get(key)
+                book = self._book
+                view, ends, version = book.table.view, book.ends, book.version
+                same = book.rows.get(key)
             if same is not None and ends[same] > now and needed <= 1:
                 found: tuple[int, float] | None = (same, 1.0)
             else:
@@ -212,12 +171,12 @@ class SemanticCache:
                 if found is None:
                     self.counts.misses += 1
                     return None
-                if version != self._version:
+                if version != book.version:
                     continue  # rows were renumbered meanwhile
-                entry = self._entries.get(found[0])
+                entry = book.entries.get(found[0])
                 if entry is None:
                     continue  # forgotten meanwhile
-                self._entries.move_to_end(found[0])
+                book.entries.move_to_end(found[0])
                 self.counts.hits += 1
                 return Hit(entry.answer, min(found[1], 1.0), now - entry.made)
 
@@ -231,12 +190,13 @@ class SemanticCache:
             raise InputError(f"there are {len(given)} query vectors and {len(answers)} answers")
         cosines, right = np.full(len(given), -1.0), np.zeros(len(given), dtype=bool)
         with self._lock:
-            allowed = self._ends[: self._table.view.count] > self._clock()
+            view = self._book.table.view
+            allowed = self._book.ends[: view.count] > self._clock()
             for row, unit in enumerate(given):
-                found = self._table.view.best(unit, -1.0, allowed)
+                found = view.best(unit, -1.0, allowed)
                 if found is not None:
                     cosines[row] = found[1]
-                    right[row] = self._entries[found[0]].answer == answers[row]
+                    right[row] = self._book.entries[found[0]].answer == answers[row]
         return cosines, right
 
     def calibrate(
@@ -255,28 +215,26 @@ class SemanticCache:
         """Remove the entry of exactly this query vector ``(d,)``; whether there was one."""
         key = _digest(self._unit(np.reshape(np.asarray(query), (1, -1)))[0])
         with self._lock:
-            row = self._rows.get(key)
-            self._drop(row)
-            self._tidy()
+            row = self._book.rows.get(key)
+            self._book.drop(row)
+            self._book.tidy()
             return row is not None
 
     def purge(self) -> int:
         """Remove what has expired; how many."""
         with self._lock:
             now = self._clock()
-            over = [row for row in self._entries if self._ends[row] <= now]
+            over = [row for row in self._book.entries if self._book.ends[row] <= now]
             for row in over:
-                self._drop(row)
+                self._book.drop(row)
             self.counts.expired += len(over)
-            self._tidy()
+            self._book.tidy()
             return len(over)
 
     def clear(self) -> None:
         """Remove every entry."""
         with self._lock:
-            version = self._version
-            self._clear()
-            self._version = version + 1
+            self._book.clear()
 
     def _unit(self, queries: ArrayLike) -> Vectors:
         rows = as_vectors(queries, name="query vectors", dim=self.dim)
@@ -288,50 +246,20 @@ class SemanticCache:
     def _size(self, row: int, answer: str) -> int:
         if not isinstance(answer, str):
             raise InputError(f"answer {row} is {type(answer).__name__}, not a string", fix="write it as JSON text")
-        size = row_bytes(self.dim) + KEY_BYTES + _TIMES + len(answer.encode("utf-8", "surrogatepass"))
+        size = entry_bytes(self.dim, answer)
         if self.max_bytes is not None and size > self.max_bytes:
             raise InputError(f"answer {row} takes {size:,} bytes, more than max_bytes ({self.max_bytes:,})")
         return size
 
     def _over(self) -> bool:
-        return (self.max_entries is not None and len(self._entries) > self.max_entries) or (
-            self.max_bytes is not None and self._bytes > self.max_bytes
+        return (self.max_entries is not None and len(self._book.entries) > self.max_entries) or (
+            self.max_bytes is not None and self._book.nbytes > self.max_bytes
         )
-
-    def _drop(self, row: int | None) -> None:
-        if row is not None:
-            entry = self._entries.pop(row)
-            del self._rows[entry.key]
-            self._ends[row] = -np.inf
-            self._bytes -= entry.size
-
-    def _make_room(self, rows: int) -> None:
-        if rows > len(self._ends):
-            more = np.full(rows * 3 // 2, -np.inf)
-            more[: len(self._ends)] = self._ends
-            self._ends = more  # a new array: a lookup may be reading the old one
-
-    def _tidy(self) -> None:
-        """Close the gaps once more rows are without an entry than with one."""
-        count, live = self._table.view.count, len(self._entries)
-        if count - live <= max(_FEW_DEAD, live):
-            return
-        rows = sorted(self._entries)
-        places = {row: place for place, row in enumerate(rows)}
-        ends = np.full(max(64, len(rows)), -np.inf)
-        ends[: len(rows)] = self._ends[rows]
-        self._table.replace(np.ascontiguousarray(self._table.rows()[rows]))
-        self._entries = OrderedDict((places[row], entry) for row, entry in self._entries.items())
-        self._rows = {entry.key: row for row, entry in self._entries.items()}
-        self._ends = ends
-        self._version += 1
 
     def snapshot(self) -> Snapshot:
         """All entries that have not expired, and the settings, as arrays."""
         with self._lock:
             self.purge()
-            rows = list(self._entries)
-            entries = list(self._entries.values())
             settings = {
                 "dim": self.dim,
                 "threshold": self.threshold,
@@ -341,27 +269,12 @@ class SemanticCache:
                 "identity": self.identity,
                 "calibration": self.calibration.as_json() if self.calibration else None,
             }
-            return Snapshot(
-                np.ascontiguousarray(self._table.rows()[rows]),
-                [entry.answer for entry in entries],
-                np.frombuffer(b"".join(entry.key for entry in entries), dtype=np.uint8).reshape(-1, KEY_BYTES),
-                np.array([entry.made for entry in entries], dtype=np.float64),
-                self._ends[rows],
-                settings,
-            )
+            return self._book.snapshot(settings)
 
     def restore(self, saved: Snapshot) -> None:
         """Put a snapshot in the place of all entries."""
         with self._lock:
-            self.clear()
-            self._make_room(len(saved.answers))
-            self._table.append(saved.vectors)
-            self._ends[: len(saved.answers)] = saved.ends
-            for row, answer in enumerate(saved.answers):
-                entry = _Entry(answer, saved.keys[row].tobytes(), float(saved.made[row]), self._size(row, answer))
-                self._entries[row] = entry
-                self._rows[entry.key] = row
-                self._bytes += entry.size
+            self._book.restore(saved)
 
     def save(self, path: str | PathLike[str], *, fs: Any = None) -> None:
         """Write everything to a folder, as one new version: a writer that is killed leaves the last one readable.

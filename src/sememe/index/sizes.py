@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sememe.contracts import Record
 from sememe.index.arrays import ALIGN, encode_text
@@ -32,7 +33,7 @@ class CorpusSizes:
     whole: Counts
 
     @classmethod
-    def of(cls, records: Iterable[Record], recipe: Recipe | str) -> CorpusSizes:
+    def of(cls, records: Iterable[Record], recipe: Recipe | str, *, encoder: Any = None) -> CorpusSizes:
         """Measure records as ``recipe`` would cut them.
 
         Parameters
@@ -41,12 +42,14 @@ class CorpusSizes:
             A random sample, or all there is. (The first records of a collection are not like the rest: their ids,
             for one, are shorter.)
         recipe : Recipe or str
-            Says how records are cut, and whether terms are counted.
+            Says how records are cut, and whether terms or token vectors are counted.
+        encoder : Encoder, optional
+            Instead of the one the recipe names.
         """
         known = list(records)
-        pipeline = Pipeline(recipe)
+        pipeline = Pipeline(recipe, encoder=encoder)
         parts = (known[: len(known) // 4], known[: len(known) // 2], known)
-        return cls(*(_count(part, pipeline.chunker, pipeline.analyzer) for part in parts))
+        return cls(*(_count(part, pipeline) for part in parts))
 
     def grown(self, factor: float) -> dict[str, Any]:
         """The arguments of ``ledger.predict`` for a collection ``factor`` times as large as the sample."""
@@ -64,8 +67,19 @@ class CorpusSizes:
         return grown
 
 
-def _count(records: list[Record], chunker: Any, analyzer: Any) -> Counts:
-    names = ("passages", "records", "id_bytes", "text_bytes", "title_bytes", "source_bytes", "spans", "postings")
+def _count(records: list[Record], pipeline: Pipeline) -> Counts:
+    chunker, analyzer = pipeline.chunker, pipeline.analyzer
+    names = (
+        "passages",
+        "records",
+        "id_bytes",
+        "text_bytes",
+        "title_bytes",
+        "source_bytes",
+        "spans",
+        "postings",
+        "vectors",
+    )
     counts: Counts = dict.fromkeys(names, 0)
     columns = ColumnsWriter()
     vocabulary: set[str] = set()
@@ -82,6 +96,8 @@ def _count(records: list[Record], chunker: Any, analyzer: Any) -> Counts:
         ):
             counts[f"{name}_bytes"] += len(encode_text(value))
         columns.add(record.metadata, record.id)
+        if pipeline.multi:
+            counts["vectors"] += pipeline.kind.vectors(_tokens(pipeline.encoder, contents(record, spans)))
         if analyzer is not None:
             for text in contents(record, spans):
                 words = set(analyzer.terms(text))
@@ -92,3 +108,12 @@ def _count(records: list[Record], chunker: Any, analyzer: Any) -> Counts:
     _, arrays = columns.arrays()
     counts["metadata_bytes"] = sum(-(-array.nbytes // ALIGN) * ALIGN for array in arrays.values())
     return counts
+
+
+def _tokens(encoder: Any, texts: list[str]) -> NDArray[np.int64]:
+    """Tokens of each text, without encoding them where the encoder can count."""
+    if not texts:
+        return np.zeros(0, dtype=np.int64)
+    if hasattr(encoder, "count_tokens"):
+        return np.asarray(encoder.count_tokens(texts), dtype=np.int64)
+    return np.diff(encoder.encode_tokens(texts, kind="passage").offsets)

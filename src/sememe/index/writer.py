@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sememe import progress
-from sememe.contracts import Record, Span, Vectors, as_vectors
+from sememe.contracts import Ragged, Record, Span, Vectors, as_vectors
 from sememe.errors import InputError
 from sememe.index.arrays import write_packed
 from sememe.index.passages import contents, cut
 from sememe.index.pipeline import Pipeline
 from sememe.index.postings import PostingsWriter
+from sememe.index.ragged import RaggedWriter, Rows
 from sememe.index.records import RecordsWriter, check_id
 from sememe.index.spool import VectorSpool
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 POLICIES = ("error", "first", "replace")
 BATCH = 512  # passages encoded together
 BATCH_CHARACTERS = 4 << 20
+TOKEN_BATCH = 64  # passages whose token vectors are held at once
 
 
 @dataclass
@@ -97,6 +99,7 @@ def write_segment(
     """
     table = RecordsWriter(transaction)
     postings = _postings_writer(pipeline)
+    ragged = RaggedWriter() if pipeline.multi else None
     counts = {"empty": 0}
     with VectorSpool(scratch) as spool, progress.task("encoding", unit="passages") as step:
         for batch in _batches(intake.admit(records), pipeline):
@@ -109,6 +112,10 @@ def write_segment(
             if pipeline.sparse == "weights":
                 assert postings is not None
                 _add_sparse(postings, pipeline, batch)
+            elif ragged is not None:
+                for tokens in _encode_tokens(pipeline, batch):
+                    spool.append(tokens.values)
+                    ragged.add_counts(np.diff(tokens.offsets))
             elif not pipeline.sparse:
                 spool.append(_encode(pipeline, batch))
             step(sum(len(spans) for _, spans in batch))
@@ -122,7 +129,7 @@ def write_segment(
         if len(spool):
             if pipeline.chain is None:
                 pipeline.fit(spool.sample(sample, seed))
-            files |= _write_codes(transaction, pipeline, spool, info)
+            files |= _write_codes(transaction, pipeline, spool, ragged, info)
     return finish(transaction, "new", table.passages, files, info, intake.dropped), counts
 
 
@@ -169,11 +176,28 @@ def _encode(pipeline: Pipeline, batch: list[tuple[Record, list[Span]]]) -> Vecto
         raise InputError(
             f"the encoder gave {len(X)} vectors for {expected} passages", where=str(pipeline.recipe.encoder)
         )
-    if not np.isfinite(X).all():
-        bad = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
-        owner = int(np.searchsorted(np.cumsum([len(s) for s in spans]), bad, side="right"))
-        raise InputError("the encoder gave NaN or infinity", where=f"record {records[owner].id!r}")
+    _refuse_infinite(X, batch)
     return as_vectors(X)
+
+
+def _refuse_infinite(X: Vectors, batch: list[tuple[Record, list[Span]]], owners: Rows | None = None) -> None:
+    """Name the record behind the first row that is not finite; ``owners`` are the passages of the rows."""
+    if np.isfinite(X).all():
+        return
+    bad = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
+    passage = bad if owners is None else int(owners[bad])
+    owner = int(np.searchsorted(np.cumsum([len(spans) for _, spans in batch]), passage, side="right"))
+    raise InputError("the encoder gave NaN or infinity", where=f"record {batch[owner][0].id!r}")
+
+
+def _encode_tokens(pipeline: Pipeline, batch: list[tuple[Record, list[Span]]]) -> Iterator[Ragged]:
+    """The vectors to store of a batch's passages, a few passages at a time."""
+    texts = [text for record, spans in batch for text in contents(record, spans)]
+    for start in range(0, len(texts), TOKEN_BATCH):
+        tokens = pipeline.encode_tokens(texts[start : start + TOKEN_BATCH])
+        owners = start + np.repeat(np.arange(len(tokens)), np.diff(tokens.offsets))
+        _refuse_infinite(tokens.values, batch, owners)
+        yield pipeline.kind.pool(tokens)
 
 
 def _add_sparse(postings: PostingsWriter, pipeline: Pipeline, batch: list[tuple[Record, list[Span]]]) -> None:
@@ -181,22 +205,28 @@ def _add_sparse(postings: PostingsWriter, pipeline: Pipeline, batch: list[tuple[
     if not texts:
         return
     matrix = pipeline.encoder.encode_sparse(texts, kind="passage")
-    for row in range(len(texts)):
-        start, stop = matrix.indptr[row], matrix.indptr[row + 1]
-        postings.add_weights(matrix.indices[start:stop], matrix.data[start:stop])
+    matrix.sort_indices()
+    postings.add_weights(matrix.indptr, matrix.indices, matrix.data)
 
 
-def _write_codes(transaction: Any, pipeline: Pipeline, spool: VectorSpool, info: dict[str, Any]) -> dict[str, Any]:
-    """Codes, rescoring codes and graph of the vectors in the scratch file."""
+def _write_codes(
+    transaction: Any, pipeline: Pipeline, spool: VectorSpool, ragged: RaggedWriter | None, info: dict[str, Any]
+) -> dict[str, Any]:
+    """Codes, rescoring codes and graph of the vectors in the scratch file; whose they are, where that is ragged."""
     files: dict[str, Any] = {}
     writer = transaction.new_file("codes")
     fine = transaction.new_file("rescore") if pipeline.fine is not None else None
     for X in spool.blocks():
-        writer.write(pipeline.chain.encode(X))
+        codes = pipeline.chain.encode(X)
+        writer.write(codes)
+        if ragged is not None:
+            ragged.add_codes(pipeline.chain.quantizer, codes)
         if fine is not None:
             fine.write(pipeline.fine.encode(pipeline.fine_input(X)))
     files["codes"] = writer.close()
     info["code_bytes"] = int(pipeline.chain.code_bytes_)
+    if ragged is not None:
+        ragged.write(transaction, files, info)
     if fine is not None:
         files["rescore"] = fine.close()
         info["rescore_bytes"] = int(pipeline.fine.code_bytes_)

@@ -2,7 +2,7 @@
 
 A row is a sequence of numbers 0 to 15, one a *place*; ``score(q, row) = sum over places p of queries[q, p] .
 centres[p, number(row, p)]``. Four dimensions whose signs are kept make a number, or two with 2 bits each, or a group
-of any width with 16 learned centres. The look-ups are in bytes: each query's tables are rounded to 255 steps, so a
+of any width with 16 learned centres. The look-ups are in bytes: each query's tables are rounded to 127 steps, so a
 score is off by at most half a step a place; callers score the best rows again (``kernels.rescore``).
 
 The layout follows "Cache locality is not enough: High-Performance Nearest Neighbor Search with Product Quantization
@@ -20,6 +20,7 @@ from sememe.errors import InputError
 from sememe.kernels import native
 
 BLOCK = 64  # rows that lie together
+TOP = 127  # the largest entry of a table: two fit a byte
 _ROWS = 1 << 13  # rows that the NumPy path scores at a time
 
 
@@ -170,7 +171,7 @@ def _aligned(shape: tuple[int, ...]) -> NDArray[np.uint32]:
 def byte_tables(
     queries: NDArray[np.float32], centres: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.float64]]:
-    """Products of queries with centres, in 255 steps: ``value = low[place] + unit * byte``.
+    """Products of queries with centres, in ``TOP`` steps: ``value = low[place] + unit * byte``.
 
     Returns
     -------
@@ -186,9 +187,9 @@ def byte_tables(
         values += parts[..., j] * centres[None, :, :, j]
     low, high = values.min(axis=2), values.max(axis=2)
     widest = (high - low).max(axis=1)
-    unit = np.where(widest > 0, widest.astype(np.float64) / 255, 1.0)
+    unit = np.where(widest > 0, widest.astype(np.float64) / TOP, 1.0)
     bias = np.zeros(len(queries))
     for place in range(places):  # one after the other, as the compiled loop adds
         bias += low[:, place]
     steps = (values - low[:, :, None]) * (1 / unit).astype(np.float32)[:, None, None] + np.float32(0.5)
-    return np.minimum(steps, np.float32(255)).astype(np.uint8), bias, unit
+    return np.minimum(steps, np.float32(TOP)).astype(np.uint8), bias, unit

@@ -116,7 +116,26 @@ struct Model {
   PieceTable table;
   Pieces pieces;
   std::vector<Marker> markers;  // all begin with the same byte
-  int64_t most;                 // pieces whose sum fits into 32 bits, whichever they are
+  int64_t most = 0;             // pieces whose sum fits into 32 bits, whichever they are
+  Words known{13};              // words that are one piece
+
+  // Fills `known`: a token that stands for a word is not always what merging makes of that word.
+  void learn(const std::vector<std::string>& tokens) {
+    static const std::string kSpace = "\xE2\x96\x81";
+    Pieces::Scratch scratch;
+    uint8_t word[Words::kLongest + 1] = {};
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const size_t length = tokens[i].size() - kSpace.size();
+      if (tokens[i].size() <= kSpace.size() || length > Words::kLongest || tokens[i].compare(0, 3, kSpace) != 0 ||
+          tokens[i].find(kSpace, 3) != std::string::npos)
+        continue;
+      pieces.split({tokens[i].data() + kSpace.size(), length}, scratch);
+      if (scratch.ids.size() != 1) continue;
+      std::memcpy(word, tokens[i].data() + kSpace.size(), length);
+      const Words::Key key = Words::key(word, length);
+      Words::keep(known.set(key), key, scratch.ids.data(), 1);
+    }
+  }
 
   // The first marker at or after `at`; `at` becomes its place, or the end.
   const Marker* next_marker(const Bytes& text, int64_t& at) const {
@@ -204,6 +223,10 @@ class Worker {
       end_ += found->count;
       return;
     }
+    if (const Words::Entry* found = model_.known.peek(key)) {
+      *end_++ = found->pieces[0];
+      return Words::keep(set, key, found->pieces, 1);
+    }
     add_new(word, length);
     if (scratch_.ids.size() <= Words::kMost) Words::keep(set, key, scratch_.ids.data(), scratch_.ids.size());
   }
@@ -229,7 +252,7 @@ class Bags {
   Bags(Halves table, int64_t d, const std::vector<std::string>& tokens, const std::vector<std::string>& merges,
        const std::vector<int>& markers, int bits, int workers)
       : table_(table),
-        model_{{table.data(), static_cast<int64_t>(table.shape(1)), d}, {tokens, merges}, {}, 0},
+        model_{{table.data(), static_cast<int64_t>(table.shape(1)), d}, {tokens, merges}, {}},
         bits_(bits),
         workers_(workers) {
     if (d < 1 || d > model_.table.stride || table.shape(0) < tokens.size() || bits < 1 || bits > 20 || workers < 1)
@@ -248,6 +271,7 @@ class Bags {
     const int64_t largest = most < 1024 ? most : int64_t{1024 | (most & 1023)} << ((most >> 10) - 1);
     model_.most = INT32_MAX / largest;
     idle_.reserve(workers);
+    model_.learn(tokens);
   }
 
   // Rows (n, d).

@@ -77,7 +77,7 @@ Tables make_tables(const float* queries, const float* centres, int64_t count, in
       bias += least[0];
       widest = std::max(widest, most[0] - least[0]);
     }
-    const double unit = widest > 0 ? static_cast<double>(widest) / 255 : 1.0;
+    const double unit = widest > 0 ? static_cast<double>(widest) / kTop : 1.0;
     const float factor = static_cast<float>(1 / unit);
     uint8_t* table = out.bytes.data() + q * width * kWordTable;
     for (int64_t p = 0; p < places; ++p) {
@@ -85,7 +85,7 @@ Tables make_tables(const float* queries, const float* centres, int64_t count, in
       uint8_t* to = table + byte / 4 * kWordTable + (p < length ? 0 : 64) + byte % 4 * 16;
       // Rounded half up: cheap and the same everywhere.
       for (int c = 0; c < 16; ++c)
-        to[c] = static_cast<uint8_t>(static_cast<int32_t>(std::min(255.0f, (values[p * 16 + c] - low[p]) * factor + 0.5f)));
+        to[c] = static_cast<uint8_t>(static_cast<int32_t>(std::min(static_cast<float>(kTop), (values[p * 16 + c] - low[p]) * factor + 0.5f)));
     }
     out.bias[q] = bias;
     out.unit[q] = unit;

@@ -4,8 +4,8 @@
 //
 // Rows lie in blocks of 64, cut into words of four bytes (eight numbers): words[block][word][row]. Sixteen words fill a
 // register; one permutation looks up the four low numbers of each in a table of 64 bytes, another the four high
-// ones, and a dot product with ones adds the four results into the row's 32-bit sum. So a look-up costs two
-// instructions for 64 numbers and nothing ever saturates.
+// ones; the two are added in bytes (no entry is above 127) and a dot product with ones adds four bytes into the row's
+// 32-bit sum. So 64 look-ups cost two instructions and nothing ever saturates.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 namespace sememe {
 
 constexpr int64_t kBlock = 64;       // rows in a block
+constexpr int kTop = 127;            // the largest entry of a table
 constexpr int64_t kWordTable = 128;  // bytes of tables a word: four of 16 for the low numbers, four for the high ones
 
 // The rows of one query whose sum is above `least`. The caller sees to it that there is room.

@@ -16,8 +16,7 @@ namespace {
 __attribute__((noinline)) void keep(const int32_t* sums, uint64_t mask, int32_t row, Hits& hits) {
   const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
   for (int g = 0; g < 4; ++g, mask >>= 16, row += 16) {
-    const __mmask16 which = static_cast<__mmask16>(mask);
-    if (!which) continue;
+    const __mmask16 which = static_cast<__mmask16>(mask);  // a jump over an empty one would cost more than it saves
     // Compressed in a register and stored whole: stores under a mask are slow on some machines.
     const __m512i rows = _mm512_add_epi32(_mm512_set1_epi32(row), lanes);
     _mm512_storeu_si512(hits.sums + hits.count, _mm512_maskz_compress_epi32(which, _mm512_load_si512(sums + 16 * g)));
@@ -89,8 +88,8 @@ void half_block(const uint32_t* words, int64_t width, const uint8_t* tables, int
   const __m256i gather = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   const __m256i low = _mm256_set1_epi8(15);
   for (int r = 0; r < 32; ++r) out[r] = 0;
-  for (int64_t first = 0; first < width; first += 32) {  // 256 look-ups of at most 255 fit 16 bits
-    const int64_t last = first + 32 < width ? first + 32 : width;
+  for (int64_t first = 0; first < width; first += 64) {  // 512 look-ups of at most 127 fit 16 bits
+    const int64_t last = first + 64 < width ? first + 64 : width;
     __m256i all = _mm256_setzero_si256(), odd = _mm256_setzero_si256();
     for (int64_t w = first; w < last; ++w) {
       __m256i c[4];
@@ -106,8 +105,9 @@ void half_block(const uint32_t* words, int64_t width, const uint8_t* tables, int
         const __m256i y = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table + 64)));
         const __m256i u = _mm256_shuffle_epi8(x, _mm256_and_si256(bytes[i], low));
         const __m256i v = _mm256_shuffle_epi8(y, _mm256_and_si256(_mm256_srli_epi16(bytes[i], 4), low));
-        all = _mm256_add_epi16(all, _mm256_add_epi16(u, v));
-        odd = _mm256_add_epi16(odd, _mm256_add_epi16(_mm256_srli_epi16(u, 8), _mm256_srli_epi16(v, 8)));
+        const __m256i both = _mm256_add_epi8(u, v);
+        all = _mm256_add_epi16(all, both);
+        odd = _mm256_add_epi16(odd, _mm256_srli_epi16(both, 8));
       }
     }
     alignas(32) uint16_t even_sums[16], odd_sums[16];

@@ -11,13 +11,16 @@
 namespace nb = nanobind;
 
 void bind_bags(nb::module_& m);
+void bind_impact(nb::module_& m);
 void bind_sparse(nb::module_& m);
 void bind_symbols(nb::module_& m);
 void bind_text_vectors(nb::module_& m);
 void bind_fastscan(nb::module_& m);
 void bind_rescore(nb::module_& m);
+void bind_product(nb::module_& m);
 
 NB_MODULE(_native, m) {
+  nb::set_leak_warnings(false);  // encoders are kept until the process ends, and that is no leak
   m.doc() = "The compiled loops of sememe.kernels; the modules there call them and say what they do.";
   m.def("level", [] { return std::string(sememe::name(sememe::current())); }, "The dispatch level in use.");
   m.def(
@@ -32,9 +35,11 @@ NB_MODULE(_native, m) {
   m.def("use", [](const std::string& name) { return sememe::use(name.c_str()); }, nb::arg("name"),
         "Switch to a level; False where it is not available.");
   bind_bags(m);
+  bind_impact(m);
   bind_sparse(m);
   bind_symbols(m);
   bind_text_vectors(m);
   bind_fastscan(m);
   bind_rescore(m);
+  bind_product(m);
 }

@@ -115,6 +115,9 @@ float scale_of(const SymbolCode& code, const uint8_t* row) {
 struct Prepared {
   std::vector<uint8_t> narrow_levels;
   std::vector<int8_t> narrow;
+  std::vector<int8_t> ordered;  // in the order of packed bytes, where rows are multiplied as they lie
+  Direct direct{0, 1, 0};
+  int64_t ordered_bytes = 0;  // of one query
   std::vector<float> shift, margin;
   int64_t padded;
 };
@@ -166,6 +169,45 @@ Prepared prepare(const SymbolCode& code, const double* weights, int64_t count, i
   return out;
 }
 
+constexpr int64_t kFew = 3;  // from this many queries on, unpacking a row once is cheaper
+
+// Whether so few queries multiply packed rows where they lie; then the weights in their order.
+void order_weights(const SymbolCode& code, int64_t count, Prepared& ready) {
+  if (count > kFew || !SEMEME_PICK(direct_symbols)() || !(code.bits == 8 || code.bits == 4 || code.bits == 2 || code.bits == 1))
+    return;
+  if (!ready.narrow_levels.empty() && (code.bits == 8 || code.bits == 1)) return;
+  const int64_t bytes = code.bits == 8 ? code.d : (code.d * code.bits + 7) / 8;
+  const int64_t chunk = code.bits == 1 ? 8 : 64, slots = code.bits == 8 || code.bits == 1 ? 1 : 8 / code.bits;
+  ready.direct.chunks = (bytes + chunk - 1) / chunk;
+  ready.direct.slots = slots;
+  const int64_t left = (bytes - (ready.direct.chunks - 1) * chunk) * (code.bits == 1 ? 8 : 1);
+  ready.direct.last = left == 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
+  ready.ordered_bytes = ready.direct.chunks * slots * 64;
+  ready.ordered.assign(count * ready.ordered_bytes, 0);
+  for (int64_t q = 0; q < count; ++q)
+    for (int64_t j = 0; j < code.d; ++j) {
+      // Single bits lie in bytes with the first in the highest bit; other symbols j in byte j % bytes, slot j / bytes.
+      const int64_t at = code.bits == 1 ? j / 64 * 64 + (j % 64 / 8) * 8 + 7 - j % 8
+                                        : (j % bytes / 64 * slots + j / bytes) * 64 + j % bytes % 64;
+      ready.ordered[q * ready.ordered_bytes + at] = ready.narrow[q * ready.padded + j];
+    }
+}
+
+void read_scales(const SymbolCode& code, const uint8_t* codes, const int64_t* pick, int64_t count, float* out) {
+  auto each = [&](auto read) {
+    for (int64_t r = 0; r < count; ++r) out[r] = read(codes + (pick ? pick[r] : r) * code.stride + code.tail_offset);
+  };
+  if (code.tail == Tail::bfloat16)
+    each([](const uint8_t* at) {
+      const uint32_t wide = (static_cast<uint32_t>(at[0]) << 16) | (static_cast<uint32_t>(at[1]) << 24);
+      float value;
+      std::memcpy(&value, &wide, 4);
+      return value;
+    });
+  else
+    for (int64_t r = 0; r < count; ++r) out[r] = scale_of(code, codes + (pick ? pick[r] : r) * code.stride);
+}
+
 struct Job {
   SymbolCode code;
   const uint8_t* codes;
@@ -179,26 +221,43 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
   const int64_t padded = ready.padded;
   const int64_t block = std::max<int64_t>(kTile, kScratch / padded / kTile * kTile);
   std::vector<uint8_t> rows(block * padded);
-  std::vector<float> scales(job.code.tail == Tail::none ? 0 : block, 1.0f);
+  std::vector<float> scales(job.code.tail == Tail::none ? 0 : kTile, 1.0f);
   const int64_t most = std::min<int64_t>(job.queries, 256);
   std::vector<int32_t> sums(most * kTile);
   auto unpack = SEMEME_PICK(unpack_symbols);
   auto multiply = SEMEME_PICK(multiply_symbols);
   auto pass = SEMEME_PICK(passing);
+  auto multiply_in_place = SEMEME_PICK(multiply_packed);
+  const bool in_place = !ready.ordered.empty();
+  const uint8_t* lying[kTile];
   for (int64_t start = first; start < last; start += block) {
     const int64_t count = std::min(block, last - start);
     const uint8_t* codes = job.pick ? job.codes : job.codes + start * job.code.stride;
     const int64_t* pick = job.pick ? job.pick + start : nullptr;
-    unpack(job.code, codes, pick, count, padded, rows.data());
-    for (size_t r = 0; r < scales.size() && static_cast<int64_t>(r) < count; ++r)
-      scales[r] = scale_of(job.code, codes + (pick ? pick[r] : static_cast<int64_t>(r)) * job.code.stride);
+    if (!in_place) unpack(job.code, codes, pick, count, padded, rows.data());
     for (int64_t tile = 0; tile < count; tile += kTile) {
       const int64_t here = std::min<int64_t>(kTile, count - tile);
       const uint32_t valid = here == 32 ? ~0u : (1u << here) - 1;
-      const float* scale = scales.empty() ? nullptr : scales.data() + tile;
+      const float* scale = nullptr;
       for (int64_t q0 = 0; q0 < job.queries; q0 += most) {
         const int64_t some = std::min(most, job.queries - q0);
-        multiply(rows.data() + tile * padded, ready.narrow.data() + q0 * padded, some, padded, sums.data());
+        if (in_place) {
+          for (int64_t r = 0; r < kTile; ++r) {
+            const int64_t row = tile + std::min(r, here - 1);
+            lying[r] = codes + (pick ? pick[row] : row) * job.code.stride;
+            if (pick && row + kTile < count) __builtin_prefetch(codes + pick[row + kTile] * job.code.stride);
+          }
+          for (int64_t q = 0; q < some; ++q)
+            multiply_in_place(job.code, ready.direct, lying, ready.ordered.data() + (q0 + q) * ready.ordered_bytes,
+                              sums.data() + q * kTile);
+        } else {
+          multiply(rows.data() + tile * padded, ready.narrow.data() + q0 * padded, some, padded, sums.data());
+        }
+        if (!scales.empty() && !scale) {  // after the products: by now the rows are in the cache
+          read_scales(job.code, pick ? codes : codes + tile * job.code.stride, pick ? pick + tile : nullptr, here,
+                      scales.data());
+          scale = scales.data();
+        }
         for (int64_t q = 0; q < some; ++q) {
           const float shift = ready.shift[q0 + q], margin = ready.margin[q0 + q];
           Shortlist& list = lists[q0 + q];
@@ -265,8 +324,9 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
   nb::capsule keep_found(found, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
   if (width > 0) {
     nb::gil_scoped_release release;
-    const Prepared ready = prepare(job.code, job.weights, count, symbols);
+    Prepared ready = prepare(job.code, job.weights, count, symbols);
     if (!ready.narrow_levels.empty()) job.code.narrow = ready.narrow_levels.data();
+    order_weights(job.code, count, ready);
     // A thread is worth its start only for some hundred microseconds of work.
     const int64_t work = job.n * d * std::max<int64_t>(1, count / 4) / (8 << 20);
     const int parts = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, work)));

@@ -46,6 +46,19 @@ constexpr int kTile = 16;  // rows scored together
 SEMEME_DECLARE(void unpack_symbols(const SymbolCode& code, const uint8_t* codes, const int64_t* pick, int64_t rows,
                                    int64_t padded, uint8_t* out);)
 
+// How packed rows are multiplied where they lie, for few queries: `slots` symbols of `bits` bits in each byte, the query's
+// weights in the same order, 64 for each chunk of packed bytes and slot. Even levels only, and one width of symbol.
+struct Direct {
+  int64_t chunks;        // of 64 packed bytes (8 bytes for single bits)
+  int64_t slots;         // 1, 2, 4; single bits take 8 bytes to 64 symbols
+  uint64_t last;         // mask over the bytes of the last chunk
+};
+
+// 16 products of one query, int8 (chunks, slots, 64), with 16 rows at `rows[0..15]`. Only where `direct_symbols()`.
+SEMEME_DECLARE(void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows,
+                                    const int8_t* query, int32_t* out);)
+SEMEME_DECLARE(bool direct_symbols();)
+
 // Integer products of 16 unpacked rows with `count` queries: out (count, 16).
 SEMEME_DECLARE(void multiply_symbols(const uint8_t* rows, const int8_t* queries, int64_t count, int64_t padded,
                                      int32_t* out);)

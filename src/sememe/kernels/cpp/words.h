@@ -4,6 +4,10 @@
 // what is frequent stays, and what occurs once displaces only the like.
 #pragma once
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -40,6 +44,12 @@ class Words {
     if (!memory_) throw std::bad_alloc();
     const uintptr_t start = reinterpret_cast<uintptr_t>(memory_.get());
     entries_ = reinterpret_cast<Entry*>((start + sizeof(Entry) - 1) / sizeof(Entry) * sizeof(Entry));
+#if defined(__linux__)
+    // Large pages, where they can be had: words lie anywhere, and each small page would cost a fault.
+    const uintptr_t page = uintptr_t{2} << 20, end = start + (sizeof(Entry) * kWays << bits);
+    const uintptr_t first = (start + page - 1) / page * page;
+    if (first + page <= end) madvise(reinterpret_cast<void*>(first), (end - first) / page * page, MADV_HUGEPAGE);
+#endif
   }
 
   // The key of `length` <= 31 bytes; 32 bytes at `word` must be readable.
@@ -54,7 +64,7 @@ class Words {
     return key;
   }
 
-  Entry* set(const Key& key) {
+  Entry* set(const Key& key) const {
     uint64_t mix = (key.part[0] ^ (key.part[1] * 0x9E3779B97F4A7C15u)) * 0xD6E8FEB86659FD93u;
     mix ^= (key.part[3] ^ (key.part[2] * 0x9E3779B97F4A7C15u)) * 0xA0761D6478BD642Fu;
     return entries_ + kWays * (((mix ^ (mix >> 32)) * 0xD6E8FEB86659FD93u) >> shift_);
@@ -68,6 +78,14 @@ class Words {
         std::swap(set[way], set[way - 1]);
         return set + way - 1;
       }
+    return nullptr;
+  }
+
+  // The entry of a word, or null; moves nothing, so that any number of threads may look.
+  const Entry* peek(const Key& key) const {
+    const Entry* set = this->set(key);
+    for (int way = 0; way < kWays; ++way)
+      if (set[way].key == key) return set + way;
     return nullptr;
   }
 
