@@ -23,6 +23,7 @@ ORDER = {kind: rank for rank, kind in enumerate(catalog.STAGE_KINDS)}
 MANY = {"transform", "reranker"}
 PATH_ENCODERS = {"hf", "st", "sparse"}  # everything after the colon is one path or model id
 Argument = str | int | float | bool
+VECTORS = "vectors"  # what stands for the encoder where vectors are given as they are
 
 _ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^",])+')
 
@@ -58,8 +59,11 @@ class Recipe:
     query_encoder: Stage
 
     @classmethod
-    def parse(cls, text: str | Recipe) -> Recipe:
-        """Read a recipe, or raise a RecipeError of one line that shows where it is wrong."""
+    def parse(cls, text: str | Recipe, *, bare: bool = False) -> Recipe:
+        """Read a recipe, or raise a RecipeError of one line that shows where it is wrong.
+
+        A ``bare`` one is for vectors that are there already: it begins with a transform, quantizer or index.
+        """
         if isinstance(text, Recipe):
             return text
         if not text.strip():
@@ -72,6 +76,13 @@ class Recipe:
                 query = asymmetric or stage
             _check_order(stages, stage, text)
             stages.append(stage)
+        if bare:
+            if stages[0].kind in ("chunker", "encoder"):
+                raise RecipeError(
+                    f"{str(stages[0])!r} in {text!r} works on text, and this is for vectors",
+                    fix="begin with a transform, a quantizer or an index",
+                )
+            query = Stage(VECTORS, kind="encoder")
         if query is None:
             raise RecipeError(f"{text!r} has no encoder", fix="for example: static | int8 | flat")
         if not any(s.kind == "index" for s in stages):
@@ -88,10 +99,8 @@ class Recipe:
 
     @property
     def encoder(self) -> Stage:
-        """The encoder of passages."""
-        stage = self._one("encoder")
-        assert stage is not None  # parse has refused a recipe without one
-        return stage
+        """The encoder of passages; ``vectors`` where the recipe is a bare one."""
+        return self._one("encoder") or Stage(VECTORS, kind="encoder")
 
     @property
     def transforms(self) -> tuple[Stage, ...]:

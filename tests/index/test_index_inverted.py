@@ -11,6 +11,8 @@ from faulty_fs import NoSync
 from sememe.contracts import Record
 from sememe.errors import InputError, RecipeError
 from sememe.index import engine
+from sememe.index.ledger import predict
+from sememe.kernels import native
 from sememe.testing import HashingEncoder, toy_records
 
 sparse = pytest.importorskip("scipy.sparse")
@@ -116,10 +118,18 @@ def test_lucene_variant_agrees_with_bm25s(index):
         np.testing.assert_allclose(index.search(query, k=10).scores[0], theirs[theirs > 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("weights", "tolerance"), [("fp16", 1e-3), ("u8", 0.02)])
-def test_learned_sparse_is_an_inner_product(tmp_path, weights, tolerance):
+@pytest.mark.parametrize("level", native.levels())
+@pytest.mark.parametrize(
+    ("kind", "tolerance"),
+    [("inverted:weights=fp16", 1e-3), ("inverted:weights=u8", 0.02), ("impact:share=0", 0.02), ("impact", 0.02)],
+)
+def test_learned_sparse_is_an_inner_product(tmp_path, kind, tolerance, level):
+    with native.using(level):
+        check_inner_product(tmp_path, f"bm25 | {kind}", tolerance)
+
+
+def check_inner_product(tmp_path, recipe, tolerance):
     encoder, records = Weights(), toy_records(150)
-    recipe = f"bm25 | inverted:weights={weights}"
     index = engine.build(records[:100], tmp_path / "i", recipe, encoder=encoder, fs=NoSync())
     index.add(records[100:])
     index.delete(["doc-3"])
@@ -135,6 +145,60 @@ def test_learned_sparse_is_an_inner_product(tmp_path, weights, tolerance):
                 [found[r.id] for r in records if r.id in found], scores[scores > 0], rtol=tolerance
             )
         index.compact()
+
+
+def test_impact_finds_most_and_a_filter_finds_all(tmp_path):
+    encoder, records = Weights(), toy_records(300)
+    wide = engine.build(records[:200], tmp_path / "a", "bm25 | impact", encoder=encoder, fs=NoSync())
+    wide.add(records[200:])
+    wide.delete([f"doc-{i}" for i in range(0, 60, 2)])
+    exact = engine.build(records[:200], tmp_path / "b", "bm25 | impact:share=0", encoder=encoder, fs=NoSync())
+    exact.add(records[200:])
+    exact.delete([f"doc-{i}" for i in range(0, 60, 2)])
+    found, wanted = (index.search(QUERIES[:4], k=10) for index in (wide, exact))
+    shared = [len(set(a) & set(b)) for a, b in zip(found.ids, wanted.ids)]
+    assert np.mean(shared) >= 8
+    for where in ("year >= 2010", "year == 2003"):
+        np.testing.assert_array_equal(
+            wide.search(QUERIES[:4], k=10, where=where).ids, exact.search(QUERIES[:4], k=10, where=where).ids
+        )
+
+
+@pytest.mark.parametrize("kind", ["inverted:weights=fp16", "inverted:weights=u8", "impact"])
+def test_the_ledger_knows_learned_postings(tmp_path, kind):
+    encoder, records = Weights(), toy_records(300)
+    index = engine.build(records, tmp_path / "i", f"splade | {kind}", encoder=encoder, fs=NoSync())
+    matrix = encoder.encode_sparse([r.content for r in records])
+    terms = len(np.unique(matrix.indices))
+    counts = {"passages": 300, "records": 300, "dim": 0, "id_bytes": 1}
+    predicted = predict(f"splade | {kind}", postings=matrix.nnz, terms=terms, **counts).postings
+    assert abs(predicted - index.ledger().postings) <= max(0.01 * index.ledger().postings, 8 * 64)  # padding
+
+
+def test_old_answers_without_the_core(index):
+    hits = index.search(QUERIES, k=20)
+    for level in native.levels():
+        with native.using(level):
+            again = index.search(QUERIES, k=20)
+        np.testing.assert_array_equal(again.ids, hits.ids)
+        np.testing.assert_array_equal(again.scores, hits.scores)
+
+
+def test_negative_weights_are_searched_or_refused(tmp_path):
+    class Signed(Weights):
+        def encode_sparse(self, texts, *, kind="passage", batch_size=64, progress=False):
+            matrix = super().encode_sparse(texts, kind=kind)
+            matrix.data[matrix.indices % 3 == 0] *= -1
+            return matrix
+
+    encoder, records = Signed(), toy_records(60)
+    index = engine.build(records, tmp_path / "i", "splade | inverted", encoder=encoder, fs=NoSync())
+    X = encoder.encode_sparse([r.content for r in records]).toarray()
+    query = encoder.encode_sparse(["bread oven comet"]).toarray()[0]
+    wanted = np.sort((X @ query)[X @ query > 0])[::-1][:10]
+    np.testing.assert_allclose(index.search("bread oven comet", k=10).scores[0], wanted, rtol=1e-3)
+    with pytest.raises(InputError, match="negative"):
+        engine.build(records, tmp_path / "j", "splade | impact", encoder=encoder, fs=NoSync())
 
 
 def test_hybrid_finds_what_either_finds(tmp_path):
@@ -166,6 +230,7 @@ def test_hybrid_finds_what_either_finds(tmp_path):
     [
         "static | inverted",
         "bm25 | flat",
+        "bm25 | impact",
         "bm25 | int8 | inverted",
         "static | flat | hybrid:bm25 | rescore:fp16",
         "static | flat | rescore:fp16 | rescore:fp32",

@@ -1,4 +1,4 @@
-"""``sememe measure retrieval``."""
+"""``sememe measure retrieval`` and ``sememe measure compression``."""
 
 from __future__ import annotations
 
@@ -9,23 +9,37 @@ from sememe.cli import shared
 from sememe.errors import InputError, UsageError
 
 EXAMPLE = """sememe measure retrieval my.index --queries queries.jsonl --qrels qrels.tsv
-  sememe measure retrieval out.trec --qrels qrels.tsv"""
+  sememe measure retrieval out.trec --qrels qrels.tsv
+  sememe measure compression vectors.npy --queries queries.npy -o compression"""
 METRICS = ("ndcg@10", "recall@100", "mrr@10")
 
 
 def arguments(verb: argparse.ArgumentParser) -> None:
     """Arguments of the verb."""
-    verb.add_argument("what", choices=["retrieval"], help="what to measure")
-    verb.add_argument("target", help="an index folder, or a TREC run file")
-    verb.add_argument("--queries", help="queries, where the target is an index")
-    verb.add_argument("--qrels", required=True, help="judgements (BEIR TSV or TREC qrels)")
+    verb.add_argument("what", choices=["retrieval", "compression"], help="what to measure")
+    verb.add_argument("target", help="an index folder or a TREC run file; a file of vectors for compression")
+    verb.add_argument("--queries", help="queries, where the target is an index; a file of vectors for compression")
+    verb.add_argument("--qrels", help="judgements (BEIR TSV or TREC qrels)")
     verb.add_argument("--metrics", default=",".join(METRICS), help="names such as ndcg@10, separated by commas")
     verb.add_argument("--run", help="write the run here as TREC lines")
     verb.add_argument("--seed", type=int, default=0)
+    group = verb.add_argument_group("compression")
+    group.add_argument("--compressors", help='middle parts of recipes, separated by semicolons: "int8; pca:128 | int4"')
+    group.add_argument("--sizes", type=shared.positive, nargs="+", help="corpus sizes, growing")
+    group.add_argument("--column", help="column of a Parquet file, or data set of an HDF5 file")
+    group.add_argument("--ids", help="ids of the vectors, one a line, as --qrels names them (default: row numbers)")
+    group.add_argument("--query-ids", help="the same for queries")
+    group.add_argument("-o", "--out", help="write compression.json and a page with the frontier into this folder")
 
 
 def run(given: argparse.Namespace) -> int:
     """Measures with 95 % intervals over queries."""
+    if given.what == "compression":
+        from sememe.cli import measure_compression
+
+        return measure_compression.run(given)
+    if not given.qrels:
+        raise UsageError("measuring retrieval needs --qrels")
     from pathlib import Path
 
     from sememe.measure.retrieval import evaluate, summarize

@@ -32,14 +32,14 @@ F32 = NDArray[np.float32]
     kind="quantizer",
     summary="residual quantization: the sum of m learned centres, found by beam search; for very few bytes",
     paper=Paper("Approximate Nearest Neighbor Search by Residual Vector Quantization", 2010),
-    claim="At 16 bytes a vector, better recall than product quantization with a learned rotation.",
 )
 class ResidualQuantizer(Quantizer):
     """Codebook after codebook is trained on what the ones before it leave over; encoding keeps the best few sums.
 
     Rows are coded as directions from the corpus mean, with the factor of `sememe.codec.factors` beside them. Late
-    codebooks explain little, so a centre is pulled towards zero by the noise in it; still, below some 40,000 training
-    rows a product code is better. Exactly ``m + 1`` bytes a vector.
+    codebooks explain little, so a centre is pulled towards zero by the noise in it; with few training rows
+    a product code is better, and training and encoding are far slower than a product code's.
+    Exactly ``m + 1`` bytes a vector.
 
     Parameters
     ----------

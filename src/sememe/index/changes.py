@@ -88,7 +88,8 @@ def load_codec(store: Store, pipeline: Pipeline) -> None:
         pipeline.fine = pipeline.rescore.make().load_state(states["fine"])
 
 
-def _write_codec(transaction: Any, pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, FileEntry]]:
+def write_codec(transaction: Any, pipeline: Pipeline) -> tuple[dict[str, Any], dict[str, FileEntry]]:
+    """Write what the pipeline's codecs learned; the facts for the manifest's body, and the files."""
     facts: dict[str, Any] = {}
     files: dict[str, FileEntry] = {}
     for part in CODECS:
@@ -120,7 +121,7 @@ def add(
                 transaction, pipeline, records, intake, store.path, seed=body["seed"], sample=body["sample"]
             )
             codec, files = (
-                _write_codec(transaction, pipeline) if not fitted and pipeline.chain is not None else ({}, {})
+                write_codec(transaction, pipeline) if not fitted and pipeline.chain is not None else ({}, {})
             )
             targets = _by_segment(intake.replaced)
             marks = _write_marks(transaction, segments, targets)

@@ -74,7 +74,7 @@ class Part:
     allowed: NDArray[np.bool_] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """Queries as weighted terms.
 

@@ -2,8 +2,10 @@
 
 Thousands of centres make plain k-means slow, so centres lie in groups: a first k-means finds the groups, a second one
 the centres of each group, and rows are compared with the centres of the few groups nearest to them only. Every centre
-has a handicap, learned so that crowded cells give rows away to their neighbours; cells are then those of a power
-diagram, and a row and a query find theirs by the same rule.
+has a handicap, learned so that crowded cells give rows away to their neighbours: the cells of a power diagram.
+
+Queries look for large inner products, not for small distances: a cell is promising by ``q . centre`` and by how far
+its rows lie about the centre, because the best of widely scattered rows lies further out.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ F32 = NDArray[np.float32]
 FLAT = 256  # centres up to which there is only one group
 GROUPS = 8  # groups in which a row looks for its cell
 _BLOCK = 1 << 14  # rows assigned at a time
-_RATE = 0.25  # of the mean gap between a row's best two cells, by which a cell of e times the mean size is held back
+_RATE = 0.05  # of the mean gap between a row's best two cells, by which a cell of e times the mean size is held back
+_REACH = 0.4  # of a cell's scatter, by which its best row is expected to beat its centre
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,8 @@ class Cells:
         float32, group after group.
     handicap : ndarray of shape (c,)
         float32: half the squared length of the centre, and what keeps its cell from growing too large.
+    reach : ndarray of shape (c,)
+        float32: what the scatter of its rows adds to a cell's promise, for a query of unit length.
     groups : ndarray of shape (g, d)
         float32: the means of the groups.
     first : ndarray of shape (g + 1,)
@@ -40,6 +45,7 @@ class Cells:
 
     centres: F32
     handicap: F32
+    reach: F32
     groups: F32
     first: NDArray[np.int64]
 
@@ -49,12 +55,12 @@ class Cells:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        return self.centres.nbytes + self.handicap.nbytes + self.groups.nbytes + self.first.nbytes
+        return sum(array.nbytes for array in vars(self).values())
 
-    def scores(self, Q: F32) -> F32:
-        """How near each query ``(q, d)`` is to each cell, float32 ``(q, c)``; higher is nearer."""
+    def promise(self, Q: F32) -> F32:
+        """How promising each cell is for each query ``(q, d)``, float32 ``(q, c)``; higher is better."""
         out: F32 = Q @ self.centres.T
-        out -= self.handicap
+        out += np.sqrt(np.einsum("ij,ij->i", Q, Q))[:, None] * self.reach
         return out
 
     def assign(self, X: F32) -> NDArray[np.int32]:
@@ -113,7 +119,7 @@ class Cells:
                 parts.append(kmeans(rows, share, iterations=iterations, seed=seed + 1 + group))
         centres = np.concatenate(parts)
         first = np.concatenate([[0], np.cumsum(shares)]).astype(np.int64)
-        cells = cls(centres, _half(centres), groups, first)
+        cells = cls(centres, _half(centres), np.zeros(count, dtype=np.float32), groups, first)
         held_back = np.zeros(count)
         for _ in range(refine):
             cells, held_back = cells._refined(X, held_back)
@@ -134,9 +140,13 @@ class Cells:
         centres = self.centres.copy()
         starts = (np.cumsum(sizes) - sizes)[held]
         centres[held] = np.add.reduceat(X[order], starts, axis=0) / sizes[held, None].astype(np.float32)
+        mean_square = np.add.reduceat(np.einsum("ij,ij->i", X, X)[order], starts) / sizes[held]
+        reach = np.zeros(count, dtype=np.float32)
+        reach[held] = _REACH * np.sqrt(np.maximum(mean_square - 2 * _half(centres[held]), 0))
         pressure = np.log(np.maximum(sizes, 0.5) / max(len(X) / count, 0.5))
         held_back = held_back + _RATE * gap / max(spread, 1) * np.clip(pressure, -2, 2)
-        return Cells(centres, (_half(centres) + held_back).astype(np.float32), self.groups, self.first), held_back
+        handicap = (_half(centres) + held_back).astype(np.float32)
+        return Cells(centres, handicap, reach, self.groups, self.first), held_back
 
 
 def _half(centres: F32) -> F32:

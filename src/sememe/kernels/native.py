@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
 from sememe.errors import InputError
 
 _off = 0
+_most: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 @cache
@@ -70,8 +72,26 @@ def using(name: str) -> Iterator[None]:
             native.use(before)
 
 
+@contextmanager
+def limited(count: int | None) -> Iterator[None]:
+    """Let loops use at most ``count`` threads in a block; None leaves that as it is."""
+    if count is None:
+        yield
+        return
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise InputError(f"threads={count!r} is not a number of threads", fix="give 1 or more")
+    token = _most.set(count)
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
+
 def threads() -> int:
     """How many threads a loop may use."""
+    most = _most.get()
+    if most is not None:
+        return most
     limit = os.environ.get("SEMEME_THREADS", "")
     if limit:
         if not limit.isdigit() or int(limit) < 1:

@@ -136,3 +136,17 @@ def bag(table: NDArray[np.float16], ids: list[int], normalize: bool) -> F64:
     sums = [math.fsum(float(table[i, j]) for i in ids) for j in range(table.shape[1])]
     norm = math.sqrt(math.fsum(value * value for value in sums)) if normalize else len(ids)
     return np.array([value / norm if norm else 0.0 for value in sums])
+
+
+def sparse_scores(passages: int, postings: list[list[tuple[int, float]]], weights: list[float]) -> F64:
+    """Scores ``(passages,)`` of one query: for each of its terms a list of (passage, value), and the term's weight."""
+    out = np.zeros(passages)
+    for pairs, weight in zip(postings, weights, strict=True):
+        for row, value in pairs:
+            out[row] += weight * value
+    return out
+
+
+def bm25_part(count: float, length: float, mean: float, k1: float, b: float) -> float:
+    """What a term that occurs ``count`` times adds to a score, for an inverse document frequency of 1."""
+    return count / (count + k1 * (1 - b + b * length / mean))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -95,14 +96,21 @@ class SparseLists:
             Only passages with a score above zero; shorter lines end in -inf and -1.
         """
         core = core or native.core()
-        kind = _KINDS[self.weights] + (self.values.dtype.itemsize == 2 and self.weights == "counts")
+        kind, values = self._coded
+        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
+        by_length: tuple[Any, ...] = (None, None, 0.0, 0.0, 1.0)
+        if lengths is not None:
+            by_length = (lengths.rough, lengths.lengths, lengths.k1, lengths.b, lengths.mean)
         return core.search_lists(
-            self.rows, self.values.view(np.uint8), kind, self.starts, numbers, weights, scales, queries, self.passages,
-            None if allowed is None else np.packbits(allowed, bitorder="little"),
-            None if lengths is None else lengths.rough, None if lengths is None else lengths.lengths,
-            0.0 if lengths is None else lengths.k1, 0.0 if lengths is None else lengths.b,
-            1.0 if lengths is None else lengths.mean, k, native.threads(),
+            self.rows, values, kind, self.starts, numbers, weights, scales, queries, self.passages, bits,
+            *by_length, k, native.threads(),
         )  # fmt: skip
+
+    @cached_property
+    def _coded(self) -> tuple[int, NDArray[np.uint8]]:
+        """The sort of values as the core numbers it, and their bytes."""
+        wide_counts = self.weights == "counts" and self.values.dtype.itemsize == 2
+        return _KINDS[self.weights] + wide_counts, self.values.view(np.uint8)
 
 
 def find_terms(data: NDArray[np.uint8], offsets: NDArray[Any], terms: Sequence[bytes]) -> NDArray[np.int64] | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sememe import progress
 from sememe.catalog import Paper, register
@@ -22,8 +23,6 @@ from sememe.measure.retrieval import METRICS, Judged, parse_metric
 from sememe.measure.stats import Estimate, bootstrap_mean
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from sememe.codec import Chain
 
 CORECT_PAPER = Paper("CoRECT: A Framework for Evaluating Embedding Compression Techniques at Scale", 2025, "2510.19340")
@@ -75,6 +74,27 @@ class BenchRow:
     distractors: float
 
 
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """What counts without judgements: the nearest rows by float, int64 ``(q, k)``."""
+
+    rows: NDArray[np.int64]
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The only one."""
+        return (f"recall@{self.rows.shape[1]}",)
+
+    def gains(self, ranked: NDArray[np.int64]) -> NDArray[np.float32]:
+        """1 where an entry of ``ranked`` ``(q, depth)`` is one of the nearest."""
+        return (ranked[:, :, None] == self.rows[:, None, :]).any(axis=2).astype(np.float32)
+
+    def evaluate(self, ranked: NDArray[np.int64], metrics: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+        """The share that was found, float64 ``(q,)``."""
+        found = self.gains(ranked[:, : self.rows.shape[1]]).sum(axis=1, dtype=np.float64)
+        return {metrics[0]: found / self.rows.shape[1]}
+
+
 @register(
     "compression-bench",
     room="measure",
@@ -110,6 +130,34 @@ class CompressionBench:
         self.distractors, self.seed = distractors, seed
         for metric in self.metrics:
             parse_metric(metric)
+
+    def run_alone(self, corpus: Vectors, queries: Vectors, sizes: Sequence[int], *, k: int = 10) -> list[BenchRow]:
+        """Without judgements: at each size, how many of the ``k`` nearest rows by float each compressor finds.
+
+        The metrics of this bench do not apply; the only one is ``recall@k`` of these rows.
+
+        Parameters
+        ----------
+        corpus : ndarray of shape (n, d)
+        queries : ndarray of shape (q, d)
+        sizes : sequence of int
+            Corpus sizes, ascending: random rows, nested.
+        k : int
+            Neighbours asked for.
+        """
+        corpus, queries = as_vectors(corpus, name="corpus"), as_vectors(queries, name="queries", dim=corpus.shape[1])
+        order = np.random.default_rng(self.seed).permutation(len(corpus))
+        rows: list[BenchRow] = []
+        with progress.task("compression bench", total=len(sizes) * (1 + len(self.compressors))) as step:
+            for size in sizes:
+                chosen = corpus[np.sort(order[:size])]
+                judged = Neighbours(_ranked(lambda Q, X=chosen: Q @ X.T, queries, len(chosen), min(k, len(chosen))))
+                baseline: dict[str, NDArray[np.float64]] = {}
+                for compressor in ("fp32", *(name for name in self.compressors if name != "fp32")):
+                    nothing = np.zeros(len(chosen), dtype=bool)
+                    rows.append(self._measure(compressor, chosen, queries, judged, nothing, baseline))
+                    step()
+        return rows
 
     def run(
         self,
@@ -174,25 +222,26 @@ class CompressionBench:
         compressor: str,
         corpus: Vectors,
         queries: Vectors,
-        judged: Judged,
+        judged: Judged | Neighbours,
         hard: NDArray[np.bool_],
         baseline: dict[str, NDArray[np.float64]],
     ) -> BenchRow:
         chain = chain_of(compressor).fit(corpus)
         codes = chain.encode(corpus)
-        depth = min(max(parse_metric(metric)[1] for metric in self.metrics), len(corpus), _DEPTH)
+        metrics = judged.metrics if isinstance(judged, Neighbours) else self.metrics
+        depth = min(max(parse_metric(metric)[1] for metric in metrics), len(corpus), _DEPTH)
         ranked = _ranked(lambda Q: chain.scores(Q, codes), queries, len(corpus), max(depth, min(10, len(corpus))))
-        values = judged.evaluate(ranked, self.metrics)
+        values = judged.evaluate(ranked, metrics)
         if not baseline:
             baseline.update(values)
-        changes = {metric: values[metric] - baseline[metric] for metric in self.metrics}
+        changes = {metric: values[metric] - baseline[metric] for metric in metrics}
         return BenchRow(
             compressor,
             len(corpus),
             8.0 * chain.code_bytes_,
-            {metric: bootstrap_mean(values[metric], seed=self.seed) for metric in self.metrics},
-            {metric: bootstrap_mean(changes[metric], seed=self.seed) for metric in self.metrics},
-            {metric: sign_flip_test(changes[metric], seed=self.seed) for metric in self.metrics},
+            {metric: bootstrap_mean(values[metric], seed=self.seed) for metric in metrics},
+            {metric: bootstrap_mean(changes[metric], seed=self.seed) for metric in metrics},
+            {metric: sign_flip_test(changes[metric], seed=self.seed) for metric in metrics},
             float((judged.gains(ranked[:, :10]) > 0).sum(axis=1).mean()),
             float(hard[ranked[:, :10]].sum(axis=1).mean()),
         )

@@ -46,12 +46,12 @@ def render(plan: Mapping[str, Any]) -> str:
     if not isinstance(plan, Mapping):
         raise InputError(f"a plan must be a dict, got {type(plan).__name__}", fix="pass the content of plan.json")
     data = plot.plot_data(plan)
-    css = _template("page.css")
+    css = template("page.css")
     # The scripts share one scope and leave no name in the page.
-    script = "(() => {\n" + "\n".join(_template(name) for name in _SCRIPTS) + "})();"
+    script = "(() => {\n" + "\n".join(template(name) for name in _SCRIPTS) + "})();"
     headline = verdict(plan)
     slots = {
-        "policy": f"default-src 'none'; style-src '{_digest(css)}'; script-src '{_digest(script)}'; img-src data:; "
+        "policy": f"default-src 'none'; style-src '{digest(css)}'; script-src '{digest(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'",
         "title": esc(f"Sememe plan: {headline}"),
         "css": css,
@@ -76,7 +76,7 @@ def render(plan: Mapping[str, Any]) -> str:
     }
     slots["contents"] = _contents("".join(slots[name] for name in ("frontier", *_BODY)))
     # One pass, so that a slot's text is never searched for slots again.
-    return _SLOT.sub(lambda match: slots[match[1]], _template("page.html"))
+    return _SLOT.sub(lambda match: slots[match[1]], template("page.html"))
 
 
 def write(plan: Mapping[str, Any], path: str | Path) -> Path:
@@ -119,11 +119,11 @@ _BODY = ("steps", "ledger", "scale", "answers", "points", "method")
 _HEADING = re.compile(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', re.DOTALL)
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
     return resources.files("sememe.planner").joinpath("report_template", name).read_text(encoding="utf-8")
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -200,6 +200,7 @@ class BlockFile:
         self._table: NDArray[np.uint64] = np.frombuffer(footer[: -_TRAILER.size], dtype="<u8")
         self._checked = np.full(len(self._table), verify == "off")
         self._all_checked = verify == "off"
+        self._scattered = False
         if verify == "full":
             self.verify_all()
 
@@ -232,9 +233,30 @@ class BlockFile:
             needed[np.minimum(first + step, last)] = True
         self._check(np.flatnonzero(needed & ~self._checked))
 
+    def expect_scattered_reads(self) -> None:
+        """Tell the system that rows are read here and there, so that it does not read on beyond them."""
+        import mmap
+
+        self._scattered = self._advise(getattr(mmap, "MADV_RANDOM", None))
+
+    def _advise(self, advice: int | None, start: int = 0, length: int = 0) -> bool:
+        """Pass advice about a range of the map on to the system, where it takes any; whether it did."""
+        import mmap
+
+        mapped = self._map.obj
+        if advice is None or not isinstance(mapped, mmap.mmap):
+            return False
+        mapped.madvise(advice, start, length or len(mapped) - start)
+        return True
+
     def _check(self, blocks: NDArray[np.int64]) -> None:
         import xxhash
 
+        if self._scattered:  # all blocks are requested before the first is waited for
+            import mmap
+
+            for block in blocks.tolist():
+                self._advise(getattr(mmap, "MADV_WILLNEED", None), block * BLOCK, min(BLOCK, self.length - block * BLOCK))
         digest, view = xxhash.xxh3_64_intdigest, self._map[: self.length]
         for block in blocks.tolist():
             if digest(view[block * BLOCK : (block + 1) * BLOCK]) != int(self._table[block]):

@@ -129,7 +129,7 @@ struct Model {
       if (tokens[i].size() <= kSpace.size() || length > Words::kLongest || tokens[i].compare(0, 3, kSpace) != 0 ||
           tokens[i].find(kSpace, 3) != std::string::npos)
         continue;
-      pieces.split({tokens[i].data() + kSpace.size(), length}, scratch);
+      pieces.split({tokens[i].data() + kSpace.size(), length}, true, scratch);
       if (scratch.ids.size() != 1) continue;
       std::memcpy(word, tokens[i].data() + kSpace.size(), length);
       const Words::Key key = Words::key(word, length);
@@ -215,7 +215,7 @@ class Worker {
   }
 
   void add(const uint8_t* word, int64_t length) {
-    if (length > Words::kLongest) return add_new(word, length);
+    if (length > Words::kLongest) return add_new(word, length, true);
     const Words::Key key = Words::key(word, length);
     Words::Entry* set = words_.set(key);
     if (const Words::Entry* found = Words::find(set, key)) {
@@ -227,12 +227,20 @@ class Worker {
       *end_++ = found->pieces[0];
       return Words::keep(set, key, found->pieces, 1);
     }
-    add_new(word, length);
-    if (scratch_.ids.size() <= Words::kMost) Words::keep(set, key, scratch_.ids.data(), scratch_.ids.size());
+    // What goes before a comma may be known without it.
+    const uint16_t* first = end_;
+    const size_t head = model_.pieces.head({reinterpret_cast<const char*>(word), static_cast<size_t>(length)});
+    if (static_cast<int64_t>(head) < length) {
+      add(word, head);
+      add_new(word + head, length - head, false);
+    } else {
+      add_new(word, length, true);
+    }
+    if (end_ - first <= Words::kMost) Words::keep(set, key, first, end_ - first);
   }
 
-  void add_new(const uint8_t* word, int64_t length) {
-    model_.pieces.split({reinterpret_cast<const char*>(word), static_cast<size_t>(length)}, scratch_);
+  void add_new(const uint8_t* word, int64_t length, bool begins) {
+    model_.pieces.split({reinterpret_cast<const char*>(word), static_cast<size_t>(length)}, begins, scratch_);
     end_ = std::copy(scratch_.ids.begin(), scratch_.ids.end(), end_);
   }
 

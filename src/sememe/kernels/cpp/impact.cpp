@@ -94,7 +94,7 @@ class Search {
     const double unit = (65535 - 2.0 * static_cast<double>(terms.size())) / sum;
     // A part differs by less than one from what it stands for, and so a total by less than their number.
     const float slip = share > 0 ? 0.0f : 2.0f * static_cast<float>(terms.size()) + 2.0f;
-    Candidates candidates(k_, share > 0 ? slack_ : 1.0f, slip);
+    candidates_.start(k_, share > 0 ? slack_ : 1.0f, slip);
     const int64_t blocks = (impacts_.passages + kImpactBlock - 1) / kImpactBlock;
     for (int64_t block = 0; block < blocks; ++block) {
       bool touched = false;
@@ -109,21 +109,21 @@ class Search {
         (impacts_.rows + start[0], from, n, static_cast<uint16_t>(256 * step * unit), totals_);
         touched = touched || n;
       }
-      if (touched) sweep(block * kImpactBlock, candidates);
+      if (touched) sweep(block * kImpactBlock);
     }
-    rescore(terms, candidates.settle());
+    rescore(terms, candidates_.settle());
   }
 
-  void sweep(int64_t base, Candidates& candidates) {
+  void sweep(int64_t base) {
     auto take = SEMEME_PICK(take_impacts);
     const int64_t size = std::min(kImpactBlock, impacts_.passages - base);
     for (int64_t start = 0; start < size; start += kStretch) {
       const uint8_t* allowed = impacts_.allowed ? impacts_.allowed + (base + start) / 8 : nullptr;
-      const float least = std::ceil(std::max(1.0f, candidates.floor()));
+      const float least = std::ceil(std::max(1.0f, candidates_.floor()));
       const int64_t count = take(totals_ + start, std::min(kStretch, size - start), static_cast<uint16_t>(least),
                                  allowed, found_.data(), scores_.data());
       for (int64_t i = 0; i < count; ++i)
-        if (scores_[i] >= candidates.floor()) candidates.offer(scores_[i], base + start + found_[i]);
+        if (scores_[i] >= candidates_.floor()) candidates_.offer(scores_[i], base + start + found_[i]);
     }
   }
 
@@ -167,6 +167,7 @@ class Search {
   uint16_t* totals_;
   uint32_t* asked_;
   double* weights_;
+  Candidates candidates_;
   std::vector<uint32_t> found_, places_;
   std::vector<uint16_t> scores_;
   std::vector<Candidate> best_;

@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kSpace = 0x2581;  // the character that stands for a space
 constexpr uint32_t kEnd = 0xFFFFFFFF;
+constexpr size_t kShort = 32;  // symbols of a word for which a heap costs more than it saves
 
 // The code point at `at` of valid UTF-8, and how many bytes it takes.
 inline uint32_t decode(const unsigned char* at, int& length) {
@@ -46,6 +47,12 @@ Pieces::Pieces(const std::vector<std::string>& tokens, const std::vector<std::st
     if (characters_.size() <= point) characters_.resize(point + 1, kNoToken);
     characters_[point] = static_cast<uint16_t>(i);
   }
+  // A character without a token is there as bytes, and a space as U+2581: nothing is said of those.
+  const auto own = [&](int point) {
+    return point != ' ' && static_cast<size_t>(point) < characters_.size() && characters_[point] != kNoToken;
+  };
+  for (int a = 0; a < 128; ++a)
+    for (int b = 0; b < 128; ++b) apart_[a][b] = own(a) && own(b);
   int bits = 1;
   while ((size_t{1} << bits) < 2 * merges.size() + 1) ++bits;
   mask_ = (1u << bits) - 1;
@@ -58,6 +65,8 @@ Pieces::Pieces(const std::vector<std::string>& tokens, const std::vector<std::st
     const uint16_t left = known(std::string_view(merge).substr(0, cut));
     const uint16_t right = known(std::string_view(merge).substr(cut + 1));
     whole.assign(merge, 0, cut).append(merge, cut + 1, std::string::npos);
+    const unsigned char last = tokens[left].back(), first = tokens[right].front();
+    if (last < 128 && first < 128) apart_[last][first] = false;
     const uint32_t pair = static_cast<uint32_t>(left) << 16 | right;
     uint32_t slot = (pair * 0x9E3779B1u) >> shift_;
     while (merges_[slot].rank != kNone && merges_[slot].pair != pair) slot = (slot + 1) & mask_;
@@ -67,9 +76,9 @@ Pieces::Pieces(const std::vector<std::string>& tokens, const std::vector<std::st
   }
 }
 
-void Pieces::begin(std::string_view word, std::vector<uint16_t>& ids) const {
+void Pieces::begin(std::string_view word, bool begins, std::vector<uint16_t>& ids) const {
   ids.clear();
-  ids.push_back(space_);
+  if (begins) ids.push_back(space_);
   const auto* at = reinterpret_cast<const unsigned char*>(word.data());
   const auto* end = at + word.size();
   while (at < end) {
@@ -85,9 +94,38 @@ void Pieces::begin(std::string_view word, std::vector<uint16_t>& ids) const {
   }
 }
 
-void Pieces::split(std::string_view word, Scratch& scratch) const {
+void Pieces::split(std::string_view word, bool begins, Scratch& scratch) const {
+  begin(word, begins, scratch.ids);
+  if (scratch.ids.size() <= kShort)
+    merge_short(scratch.ids);
+  else
+    merge_long(scratch);
+}
+
+// Looks through all pairs for each merge.
+void Pieces::merge_short(std::vector<uint16_t>& ids) const {
+  uint32_t rank[kShort];
+  size_t n = ids.size();
+  for (size_t i = 0; i + 1 < n; ++i) rank[i] = find(ids[i], ids[i + 1]);
+  while (n > 1) {
+    size_t best = 0;
+    for (size_t i = 1; i + 1 < n; ++i) best = rank[i] < rank[best] ? i : best;
+    if (rank[best] == kNone) break;
+    ids[best] = made_[rank[best]];
+    --n;
+    for (size_t i = best + 1; i < n; ++i) {
+      ids[i] = ids[i + 1];
+      rank[i - 1] = rank[i];
+    }
+    if (best + 1 < n) rank[best] = find(ids[best], ids[best + 1]);
+    if (best > 0) rank[best - 1] = find(ids[best - 1], ids[best]);
+  }
+  ids.resize(n);
+}
+
+// Keeps a heap of the pairs that may merge.
+void Pieces::merge_long(Scratch& scratch) const {
   auto& [ids, next, before, rank, waiting] = scratch;
-  begin(word, ids);
   const uint32_t n = static_cast<uint32_t>(ids.size());
   next.resize(n);
   before.resize(n);

@@ -22,9 +22,20 @@ class Pieces {
   // Throws std::invalid_argument where they do not fit together.
   Pieces(const std::vector<std::string>& tokens, const std::vector<std::string>& merges);
 
-  // The pieces of a word that follows a space, into scratch.ids. The word is valid UTF-8 without U+2581; its own spaces
-  // stand for that character too.
-  void split(std::string_view word, Scratch& scratch) const;
+  // The pieces of a word, into scratch.ids; `begins`: it follows a space, whose piece or part of a piece comes first. The
+  // word is valid UTF-8 without U+2581; its own spaces stand for that character too.
+  void split(std::string_view word, bool begins, Scratch& scratch) const;
+
+  // The length of the shortest beginning of a word such that no merge reaches across its end, or of the whole word.
+  size_t head(std::string_view word) const {
+    size_t length = 1;
+    while (length < word.size()) {
+      const unsigned char a = word[length - 1], b = word[length];
+      if (a < 128 && b < 128 && apart_[a][b]) break;
+      ++length;
+    }
+    return length < word.size() ? length : word.size();
+  }
 
   size_t size() const { return size_; }
 
@@ -44,12 +55,15 @@ class Pieces {
     }
   }
 
-  void begin(std::string_view word, std::vector<uint16_t>& ids) const;
+  void begin(std::string_view word, bool begins, std::vector<uint16_t>& ids) const;
+  void merge_short(std::vector<uint16_t>& ids) const;
+  void merge_long(Scratch& scratch) const;
 
   size_t size_;
   uint16_t space_;
   uint16_t bytes_[256];
   std::vector<uint16_t> characters_;  // by code point
+  bool apart_[128][128];              // no merge has a left side that ends so and a right side that begins so
   std::vector<Merge> merges_;         // open addressing
   std::vector<uint16_t> made_;        // by rank
   uint32_t mask_;

@@ -17,7 +17,13 @@ struct Candidate {
 // Candidates for the k best: all with a rough score of at least `share` of the k-th highest rough score, less `slip`.
 class Candidates {
  public:
-  Candidates(int64_t k, float share, float slip) : k_(k), share_(share), slip_(slip), limit_(4 * k + 256) {}
+  // Forget the last query.
+  void start(int64_t k, float share, float slip) {
+    k_ = k, share_ = share, slip_ = slip, limit_ = 4 * k + 256;
+    floor_ = -std::numeric_limits<float>::infinity();
+    highest_.clear();
+    rows_.clear();
+  }
 
   // What a rough score must reach to matter.
   float floor() const { return floor_; }
@@ -54,10 +60,8 @@ class Candidates {
                 rows_.end());
   }
 
-  int64_t k_;
-  float share_, slip_;
-  int64_t limit_;
-  float floor_ = -std::numeric_limits<float>::infinity();
+  int64_t k_ = 0, limit_ = 0;
+  float share_ = 1, slip_ = 0, floor_ = 0;
   std::vector<float> highest_;  // a heap: the k highest rough scores
   std::vector<Candidate> rows_;
 };

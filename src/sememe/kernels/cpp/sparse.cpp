@@ -70,6 +70,17 @@ struct Term {
   int64_t from, to;
 };
 
+// The first of [at, end) that is not below `row`, without branches to mispredict; at < end.
+const uint32_t* first_from(const uint32_t* at, const uint32_t* end, uint32_t row) {
+  int64_t n = end - at;
+  while (n > 1) {
+    const int64_t half = n / 2;
+    at += at[half - 1] < row ? half : 0;
+    n -= half;
+  }
+  return at + (*at < row);
+}
+
 class Search {
  public:
   Search(const Lists& lists, int64_t k)
@@ -78,7 +89,7 @@ class Search {
   // The best passages of one query, best first: at most k, those with a score above zero.
   const std::vector<Candidate>& run(std::vector<Term>& terms) {
     // Every part of a sum is at least zero, so the error of a float sum is relative to the sum.
-    Candidates candidates(k_, 1.0f - static_cast<float>((terms.size() + 8) * 4e-7), 0.0f);
+    candidates_.start(k_, 1.0f - static_cast<float>((terms.size() + 8) * 4e-7), 0.0f);
     for (Term& term : terms) term.to = term.start;
     for (int64_t base = 0; base < lists_.passages; base += kSparseBlock) {
       const int64_t size = std::min(kSparseBlock, lists_.passages - base);
@@ -92,11 +103,11 @@ class Search {
         touched += term.to - term.from;
       }
       if (touched * 8 < size)
-        visit(terms, base, candidates);
+        visit(terms, base);
       else
-        sweep(base, size, candidates);
+        sweep(base, size);
     }
-    rescore(terms, candidates.settle());
+    rescore(terms, candidates_.settle());
     return best_;
   }
 
@@ -123,25 +134,25 @@ class Search {
   }
 
   // Few postings: look at their passages only.
-  void visit(const std::vector<Term>& terms, int64_t base, Candidates& candidates) {
+  void visit(const std::vector<Term>& terms, int64_t base) {
     for (const Term& term : terms)
       for (int64_t at = term.from; at < term.to; ++at) {
         const int64_t row = lists_.rows[at];
         const float total = totals_[row - base];
         totals_[row - base] = 0.0f;
-        if (total > 0.0f && total >= candidates.floor() && lists_.may(row)) candidates.offer(total, row);
+        if (total > 0.0f && total >= candidates_.floor() && lists_.may(row)) candidates_.offer(total, row);
       }
   }
 
   // Many: look at all totals, some at a time so that the floor rises between.
-  void sweep(int64_t base, int64_t size, Candidates& candidates) {
+  void sweep(int64_t base, int64_t size) {
     auto take = SEMEME_PICK(take_totals);
     for (int64_t start = 0; start < size; start += kStretch) {
       const uint8_t* allowed = lists_.allowed ? lists_.allowed + (base + start) / 8 : nullptr;
-      const int64_t count = take(totals_ + start, std::min(kStretch, size - start), candidates.floor(), allowed,
+      const int64_t count = take(totals_ + start, std::min(kStretch, size - start), candidates_.floor(), allowed,
                                  found_.data(), scores_.data());
       for (int64_t i = 0; i < count; ++i)
-        if (scores_[i] >= candidates.floor()) candidates.offer(scores_[i], base + start + found_[i]);
+        if (scores_[i] >= candidates_.floor()) candidates_.offer(scores_[i], base + start + found_[i]);
     }
   }
 
@@ -151,7 +162,7 @@ class Search {
     for (const Term& term : terms) {
       const uint32_t *at = lists_.rows + term.start, *end = lists_.rows + term.stop;
       for (size_t i = 0; i < candidates.size() && at < end; ++i) {
-        at = std::lower_bound(at, end, static_cast<uint32_t>(candidates[i].row));
+        at = first_from(at, end, static_cast<uint32_t>(candidates[i].row));
         if (at < end && *at == candidates[i].row) sums_[i] += lists_.part(at - lists_.rows, term.weight, term.scale);
       }
     }
@@ -164,6 +175,7 @@ class Search {
   const Lists& lists_;
   int64_t k_;
   float* totals_;
+  Candidates candidates_;
   std::vector<uint32_t> found_;
   std::vector<float> scores_;
   std::vector<double> sums_;
