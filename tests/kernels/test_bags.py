@@ -156,7 +156,7 @@ def test_what_does_not_fit_together_is_refused():
         0: [zeros[:-1], np.full_like(zeros, np.float16(128).view(np.uint16)), np.full_like(zeros, 0x7E00)],
         1: [0, 9],
         2: [tokens[:-1], [t for t in tokens if t != "<0x41>"], [*tokens, *map(str, range(1 << 16))]],
-        3: [[*merges, "a nothing"], ["ab"], [merges[0], merges[0]]],
+        3: [[*merges, "a nothing"], ["ab"], [" a"], ["a "], [merges[0], merges[0]]],
         4: [[-1], [len(tokens)], [0, tokens.index("a")]],
         5: [0, 30],
         6: [0],

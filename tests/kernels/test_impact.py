@@ -1,5 +1,7 @@
 """Impact-ordered lists: exact where nothing is left out, and at every level the same where something is."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,7 +65,7 @@ def check(seed, passages, terms, k, masked, share, per_passage=12):
         np.testing.assert_array_equal(other[0], scores)
         np.testing.assert_array_equal(other[1], found)
     overlap = []
-    for query, (start, stop) in enumerate(zip(bounds, bounds[1:])):
+    for query, (start, stop) in enumerate(pairwise(bounds)):
         exact, wanted = truth(lists, rows, own, numbers[start:stop], weights[start:stop], allowed)
         mine = found[query][found[query] >= 0].tolist()
         assert len(mine) == min(k, len(wanted))  # also where something is left out

@@ -1,5 +1,7 @@
 """Inverted lists, exact: every level gives the answer of a loop in double precision."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -77,7 +79,7 @@ def check(seed, passages, terms, weights, k, masked):
         np.testing.assert_array_equal(other[0], scores)
         np.testing.assert_array_equal(other[1], rows)
     widest = 0
-    for query, (start, stop) in enumerate(zip(bounds, bounds[1:])):
+    for query, (start, stop) in enumerate(pairwise(bounds)):
         asked = slice(start, stop)
         wanted, values = expected(lists, lengths, numbers[asked], factors[asked], scales[asked], mean, allowed, k)
         widest = max(widest, len(wanted))
@@ -120,11 +122,16 @@ def test_wrong_arguments_are_refused():
         broken.topk(np.array([0]), one, bounds, 5)
 
 
+TEXT = st.text(st.characters(codec="utf-16"), max_size=3) | st.sampled_from(
+    ["\ud800", "a\udc00", "\uffff", "\U00010000"]
+)
+
+
 @settings(max_examples=50, deadline=None)
-@given(st.sets(st.binary(max_size=4), max_size=40), st.lists(st.binary(max_size=4), max_size=20))
+@given(st.sets(TEXT, max_size=40), st.lists(TEXT, max_size=20))
 def test_terms_are_found_by_their_bytes(known, wanted):
-    names = sorted(known)
+    names = sorted(text.encode("utf-8", "surrogatepass") for text in known)
     data = np.frombuffer(b"".join(names) + b"\0", dtype=np.uint8)
     offsets = np.cumsum([0, *map(len, names)]).astype(np.uint32)
     found = find_terms(data, offsets, wanted)
-    assert found.tolist() == [names.index(name) if name in known else -1 for name in wanted]
+    assert found.tolist() == [names.index(t.encode("utf-8", "surrogatepass")) if t in known else -1 for t in wanted]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sememe.codec import FP8, Binary, Int4, Int8, Power, Ternary, Uniform
+from sememe.codec import FP8, KLT, Binary, Int4, Int8, Power, RaBitQ, Ternary, Uniform
 from sememe.errors import InputError
 from sememe.index.scan import scan
 from sememe.kernels import bits, native, reference
@@ -37,20 +37,25 @@ def packed(symbols, width, signed):
     n=st.integers(1, 70),
     q=st.integers(1, 6),
     k=st.integers(1, 80),
-    tail=st.sampled_from(["none", "bfloat16", "half", "single"]),
+    tail=st.sampled_from(["none", "bfloat16", "half", "single", "table"]),
+    first=st.integers(0, 3),
     even=st.booleans(),
     subset=st.booleans(),
     seed=st.integers(0, 2**32),
 )
 @settings(max_examples=150, deadline=None)
-def test_every_layout_equals_the_formula(level, width, d, n, q, k, tail, even, subset, seed):
+def test_every_layout_equals_the_formula(level, width, d, n, q, k, tail, first, even, subset, seed):
     rng = np.random.default_rng(seed)
     kinds = 3 if width == TRITS else 1 << width
     symbols = rng.integers(0, kinds, (n, d), dtype=np.uint8)
     levels = np.arange(kinds) * 0.5 - 1.0 if even else rng.standard_normal(kinds)
     signed = width == 8 and bool(seed & 1)
-    codes, scales, offset = packed(symbols, width, signed), None, 0
-    if tail != "none":
+    codes, scales, offset, table = packed(symbols, width, signed), np.ones(n), 0, None
+    if tail == "table":
+        table, offset = rng.random(256).astype(np.float32), codes.shape[1]
+        picked = rng.integers(0, 256, n, dtype=np.uint8)
+        codes, scales = np.hstack([codes, picked[:, None]]), table[picked]
+    elif tail != "none":
         scales, offset = rng.random(n), codes.shape[1]
         kind = {"half": np.float16, "single": np.float32, "bfloat16": np.float32}[tail]
         stored = scales.astype(kind)
@@ -61,12 +66,13 @@ def test_every_layout_equals_the_formula(level, width, d, n, q, k, tail, even, s
         else:
             end, scales = stored[:, None].view(np.uint8), stored
         codes = np.hstack([codes, end])
-    weights, constants = rng.standard_normal((q, d)), rng.standard_normal(q)
+    codes = np.hstack([rng.integers(0, 256, (n, first), dtype=np.uint8), codes])
+    weights, constants, inner = rng.standard_normal((q, d)), rng.standard_normal(q), rng.standard_normal(q)
     rows = np.flatnonzero(rng.random(n) < 0.5) if subset else None
-    query = SymbolScan(weights, constants, levels, width, signed, tail, offset)
+    query = SymbolScan(weights, constants, levels, width, signed, tail, first + offset, first, table, inner)
     with native.using(level):
         scores, found = query.topk(codes, k, rows)
-    exact = reference.symbol_scores(weights, constants, levels, symbols, scales)
+    exact = reference.symbol_scores(weights, constants, levels, symbols, scales, inner)
     want_scores, want_rows = expected(exact, k, rows)
     assert found.shape == want_rows.shape
     np.testing.assert_allclose(scores, want_scores, rtol=1e-6, atol=1e-9)
@@ -98,7 +104,7 @@ def test_all_levels_agree_to_the_last_bit():
     "quantizer",
     [
         *(Int8(), Int4(), Int8(scale="vector"), Int4(scale="vector"), Uniform(3), Uniform(8), Power(4), Power(8)),
-        *(Ternary(), Binary(), FP8(), FP8("e5m2"), FP8("e3m4", scale=False)),
+        *(Ternary(), Binary(), RaBitQ(1), RaBitQ(4), KLT(20), FP8(), FP8("e5m2"), FP8("e3m4", scale=False)),
     ],
     ids=repr,
 )

@@ -18,6 +18,7 @@ from sememe.codec.clip import sample_rows
 from sememe.contracts import Codes, Vectors
 from sememe.errors import InputError
 from sememe.kernels import dots
+from sememe.kernels.symbols import SymbolScan
 from sememe.kernels.tables import table_sums
 
 # Steps, and squared errors, of the best even quantizer of 0 to 8 bits for a standard normal variable (J. Max, 1960,
@@ -150,6 +151,31 @@ class PlaneCode(Quantizer):
     def _decode(self, codes: Codes) -> NDArray[Any]:
         return self._decode_depth(codes, 8)
 
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """Every bit of every plane is a symbol of its own."""
+        return self._symbol_scan(self._check_input(Q), 8)
+
+    def _symbol_scan(self, Q: Vectors, depth: int) -> SymbolScan:
+        queries = Q.astype(np.float64) / self.scale_
+        turned = queries @ self._rotation().T.astype(np.float64)
+        weight, offset = self._affine(depth)
+        kept = np.minimum(self._bits(), depth)
+        products = turned * weight
+        bits = [
+            products[:, : 8 * count] * 2.0 ** (kept[: 8 * count] - 1 - plane)
+            for plane, count in enumerate(self._lengths(depth))
+        ]
+        return SymbolScan(
+            weights=np.concatenate(bits, axis=1),
+            constants=queries @ self.mean_.astype(np.float64),
+            levels=np.array([0.0, 1.0]),
+            bits=1,
+            first=FACTOR,
+            tail="table",
+            scales=self.levels_ * self.coarse_[depth],
+            inner=turned @ offset.astype(np.float64),
+        )
+
     def _row_scratch(self, queries: int) -> int:
         return 2 * self.code_bytes_ if queries <= dots.FEW else 12 * max(len(self.step_), 1)
 
@@ -230,6 +256,10 @@ class Prefix(Quantizer):
 
     def _decode(self, codes: Codes) -> NDArray[Any]:
         return self.fine._decode_depth(codes, self.depth)
+
+    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+        """As of the fine code, without the planes that are left out."""
+        return self.fine._symbol_scan(self._check_input(Q), self.depth)
 
     def _row_scratch(self, queries: int) -> int:
         return self.fine._row_scratch(queries)

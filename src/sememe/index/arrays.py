@@ -7,9 +7,9 @@ checksums are checked. Reading is lazy: only the blocks under the bytes asked fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -84,11 +84,30 @@ class Lazy:
         return self.slice(0, self._length)
 
 
+class _Memory:
+    """Bytes in memory in the place of a file."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.length = data, len(data)
+
+    def array(self, dtype: Any, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
+        return np.frombuffer(self._data, dtype, shape[0], offset)
+
+    def ensure(self, start: int, stop: int) -> None:
+        """Nothing can have happened to them."""
+
+
 class Packed:
     """The arrays of one file by name."""
 
     def __init__(self, file: BlockFile, layout: Layout) -> None:
         self._file, self._layout = file, layout
+
+    @classmethod
+    def in_memory(cls, arrays: Mapping[str, NDArray[Any]]) -> Packed:
+        """Arrays that no file holds: nothing to verify."""
+        data = b"".join(array.tobytes() + b"\0" * (-array.nbytes % ALIGN) for array in arrays.values())
+        return cls(cast("BlockFile", _Memory(data)), layout_of(arrays)[0])
 
     def __contains__(self, name: object) -> bool:
         return name in self._layout
@@ -145,6 +164,7 @@ class Strings:
         if offsets is not None and len(offsets) != length + 1:
             raise CorruptIndex(f"{len(offsets)} offsets for {length} strings")
         self._data, self._offsets, self._length = data, offsets, length
+        self._whole: tuple[NDArray[np.uint8], NDArray[Any]] | None = None
 
     @classmethod
     def of(cls, packed: Packed, name: str, length: int) -> Strings:
@@ -166,12 +186,14 @@ class Strings:
     def __getitem__(self, row: int) -> str:
         return decode_text(self.raw(row))
 
-    def find(self, wanted: Sequence[bytes]) -> NDArray[np.int64]:
+    def find(self, wanted: list[str]) -> NDArray[np.int64]:
         """Where each string is among these, which are sorted by their bytes; -1 for one that is not there."""
         if self._offsets is None or self._data is None:
             return np.array([0 if self._length and not text else -1 for text in wanted], dtype=np.int64)
-        found = find_terms(self._data.all(), self._offsets.all(), wanted)
-        return np.array([self._find(text) for text in wanted], dtype=np.int64) if found is None else found
+        if self._whole is None:
+            self._whole = self._data.all(), self._offsets.all()
+        found = find_terms(*self._whole, wanted)
+        return np.array([self._find(encode_text(t)) for t in wanted], dtype=np.int64) if found is None else found
 
     def _find(self, wanted: bytes) -> int:
         low, high = 0, self._length

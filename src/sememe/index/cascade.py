@@ -1,9 +1,9 @@
 """Flat search in two steps: a scan of a bit or two a dimension, then exact scores for the rows that it leaves.
 
 At batch one a scan is as fast as memory delivers its bytes, so the first step reads a thirty-second of the floats. The
-second reads a few hundred rows, each requested before it is needed. The sketch is that of RaBitQ and TurboQuant: centred
-rows under a random rotation, whose coordinates are then nearly Gaussian and equally wide in any direction, each
-rounded to the levels of least squared error for a Gaussian. Queries are not rounded.
+second reads a few hundred rows, each requested before it is needed. The sketch follows RaBitQ ("RaBitQ: Quantizing
+High-Dimensional Vectors with a Theoretical Error Bound", 2024, 2405.12497): centred rows under a random rotation, whose
+coordinates are then nearly Gaussian, each rounded to the levels of least squared error. Queries are not rounded.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Sketch:
     spread: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, X: Vectors, *, bits: int = 1, seed: int = 0) -> Sketch:
+    def fit(cls, X: NDArray[np.floating], *, bits: int = 1, seed: int = 0) -> Sketch:
         """Measure the centre and spread of float rows ``(n, d)`` and draw the rotation."""
         if bits not in _LEVELS or X.ndim != 2 or not X.size:
             raise InputError(f"a sketch of {bits!r} bits of an array {X.shape} is not possible", fix="bits are 1 or 2")
@@ -76,7 +76,7 @@ class Sketch:
         levels = np.array(_LEVELS[self.bits], dtype=np.float32)[symbol]
         return np.ascontiguousarray(levels[None] * self.spread.reshape(-1, 1, depth))
 
-    def encode(self, X: Vectors) -> NDArray[np.uint8]:
+    def encode(self, X: NDArray[np.floating]) -> NDArray[np.uint8]:
         """Rows ``(n, d)`` to numbers, packed: uint8 ``(n, ceil(places / 2))``."""
         out = np.empty((len(X), (self.places + 1) // 2), dtype=np.uint8)
         levels = np.array(_LEVELS[self.bits])

@@ -1,10 +1,10 @@
 """Impact-ordered lists: learned sparse weights of one byte, searched in two steps or exactly.
 
-The aim is that of Seismic (Bruch, Nardini, Rulli, Venturini, 2024, arXiv 2404.18812): read little of the inverted lists,
-and score what looks good in full from a forward index. Seismic cuts each list into clusters with summaries and skips
-whole clusters. Here a list is ordered by weight instead, its light end is left out for a query, and passages whose rough
-totals are high are scored in full. That builds in the time of a sort, and the same lists give exact answers:
-``kernels/impact.py`` says how.
+The aim is that of Seismic (Bruch, Nardini, Rulli, Venturini, 2024, arXiv 2404.18812): read little of the inverted
+lists, and score what looks good in full from a forward index. Seismic cuts each list into clusters with summaries and
+skips whole clusters. Here a list is ordered by weight instead, its light end is left out for a query, and passages
+whose rough totals are high are scored in full. That builds in the time of a sort, and the same lists give exact
+answers: ``kernels/impact.py`` says how.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sememe.kernels.impact import BLOCK, ImpactLists, order
     "impact",
     room="index",
     kind="index",
-    summary="Lists of 8-bit learned weights, the heaviest first, with full scores for what did well; nearly exact, or exact.",
+    summary="Lists of 8-bit learned weights, the heaviest first; what does well there is scored in full.",
     paper=Paper(
         "Efficient Inverted Indexes for Approximate Retrieval over Learned Sparse Representations", 2024, "2404.18812"
     ),

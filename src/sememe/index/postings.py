@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,10 +168,10 @@ class Postings:
         """Terms in each passage, ``(passages,)``."""
         return self._lengths.all()
 
-    def find(self, terms: Sequence[str] | NDArray[np.integer]) -> NDArray[np.int64]:
+    def find(self, terms: list[str] | NDArray[np.integer]) -> NDArray[np.int64]:
         """The numbers of terms (strings, or columns) here; -1 where no passage holds one."""
         if self._terms is not None:
-            return self._terms.find([encode_text(str(term)) for term in terms])
+            return self._terms.find(cast("list[str]", terms))
         assert self._columns is not None
         columns, wanted = self._columns.all(), np.asarray(terms, dtype=np.int64)
         if not len(columns):

@@ -74,7 +74,7 @@ class NibbleBlocks:
         centres: NDArray[np.float32],
         k: int,
         *,
-        allow: NDArray[np.bool_] | None = None,
+        allow: NDArray[np.bool_] | NDArray[np.uint64] | None = None,
         first: int = 0,
         last: int | None = None,
         ordered: bool = True,

@@ -1,12 +1,12 @@
 """Search over impact-ordered lists of one segment, in the compiled core: exact, or leaving out what counts for little.
 
-Each posting is a passage and a code of one byte; ``code * scale`` of its term is its weight, and a passage's score is the
-sum of query weight times weight over the terms that both have. Two steps, after
+Each posting is a passage and a code of one byte; ``code * scale`` of its term is its weight, and a passage's score is
+the sum of query weight times weight over the terms that both have. Two steps, after
 
-- J. Lin and A. Trotman, "Anytime Ranking for Impact-Ordered Indexes" (2015): a list begins with its heaviest postings, so
-  that the ones that matter are read and the others are not;
-- C. Lassance et al., "Two-Step SPLADE: Simple, Efficient and Effective Approximation of SPLADE" (2024, arXiv 2404.13357):
-  a rough ranking by part of the postings, then full scores of the passages that did well.
+- J. Lin and A. Trotman, "Anytime Ranking for Impact-Ordered Indexes" (2015): a list begins with its heaviest postings,
+  so that the ones that matter are read and the others are not;
+- C. Lassance et al., "Two-Step SPLADE: Simple, Efficient and Effective Approximation of SPLADE" (2024, arXiv
+  2404.13357): a rough ranking by part of the postings, then full scores of the passages that did well.
 """
 
 from __future__ import annotations

@@ -98,14 +98,14 @@ def maxsim(Q: NDArray, queries: NDArray, values: NDArray, offsets: NDArray) -> F
 
 
 def symbol_scores(
-    weights: NDArray, constants: NDArray, levels: NDArray, symbols: NDArray, scales: NDArray | None = None
+    weights: NDArray, constants: NDArray, levels: NDArray, symbols: NDArray, scales: NDArray, inner: NDArray
 ) -> F64:
     """The formula of ``symbols.SymbolScan`` for unpacked symbols ``(n, d)``: scores ``(q, n)``."""
     out = np.zeros((len(weights), len(symbols)))
     for i, query in enumerate(weights):
         for j, row in enumerate(symbols):
-            total = sum(float(w) * float(levels[s]) for w, s in zip(query, row, strict=True))
-            out[i, j] = constants[i] + (1.0 if scales is None else float(scales[j])) * total
+            total = inner[i] + sum(float(w) * float(levels[s]) for w, s in zip(query, row, strict=True))
+            out[i, j] = constants[i] + float(scales[j]) * total
     return out
 
 

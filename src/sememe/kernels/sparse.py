@@ -7,7 +7,6 @@ BM25. Rough float sums choose candidates with a bound on their error; candidates
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -113,12 +112,12 @@ class SparseLists:
         return _KINDS[self.weights] + wide_counts, self.values.view(np.uint8)
 
 
-def find_terms(data: NDArray[np.uint8], offsets: NDArray[Any], terms: Sequence[bytes]) -> NDArray[np.int64] | None:
+def find_terms(data: NDArray[np.uint8], offsets: NDArray[Any], terms: list[str]) -> NDArray[np.int64] | None:
     """The numbers of ``terms`` among sorted strings, -1 where one is not there; None without the compiled core.
 
-    String ``i`` is ``data[offsets[i]:offsets[i + 1]]``.
+    String ``i`` is ``data[offsets[i]:offsets[i + 1]]``, UTF-8 that may carry lone surrogates; they are sorted by bytes.
     """
     core = native.core()
     if core is None or offsets.dtype != np.uint32:
         return None
-    return core.find_terms(data, offsets, list(terms))
+    return core.find_terms(data, offsets, terms)

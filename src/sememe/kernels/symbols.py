@@ -1,6 +1,6 @@
 """Scanning codes whose dimensions are small symbols, each standing for a level: int8, int4, power, ternary, binary.
 
-``score(q, row) = constant[q] + scale[row] * sum over j of weights[q, j] * levels[symbol(row, j)]``. The compiled loop
+``score(q, row) = constants[q] + scale[row] * (inner[q] + sum over j of weights[q, j] * levels[symbol(row, j)])``. The compiled loop
 scans in integers with a bound on what that rounds away, and scores every row that the bound leaves possible in double
 precision, so its answer is the one of the formula.
 """
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from sememe.kernels import native
 
 TRITS = 0  # the value of ``bits`` that stands for five ternary digits a byte
-_TAILS = {"none": 0, "bfloat16": 1, "half": 2, "single": 3}
+_TAILS = {"none": 0, "bfloat16": 1, "half": 2, "single": 3, "table": 4}
+_NO_SCALES = np.empty(0, dtype=np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +36,14 @@ class SymbolScan:
         1 to 8 as ``kernels.bits`` packs them, or ``TRITS``.
     signed : bool
         Bytes are int8 rather than uint8.
-    tail : {"none", "bfloat16", "half", "single"}
-        A scale, not negative, that each row carries at byte ``tail_offset``.
+    first : int
+        Byte of the row at which the symbols begin.
+    tail : {"none", "bfloat16", "half", "single", "table"}
+        A scale, not negative, that each row carries at byte ``tail_offset``: a number, or one of ``scales``.
+    scales : ndarray of shape (256,), optional
+        float32, for ``tail="table"``.
+    inner : ndarray of shape (q,), optional
+        float64: added before the scale multiplies.
     """
 
     weights: NDArray[np.float64]
@@ -46,6 +53,9 @@ class SymbolScan:
     signed: bool = False
     tail: str = "none"
     tail_offset: int = 0
+    first: int = 0
+    scales: NDArray[np.float32] | None = None
+    inner: NDArray[np.float64] | None = None
 
     def topk(
         self, codes: NDArray[np.uint8], k: int, rows: NDArray[np.int64] | None = None, core: Any = None
@@ -56,9 +66,10 @@ class SymbolScan:
         extension module (``native.core()``), which must be there.
         """
         core = core or native.core()
+        inner = np.zeros(len(self.constants)) if self.inner is None else self.inner
         scores, found = core.scan_symbols(
-            np.ascontiguousarray(codes), self.weights.shape[1], self.bits, 128 if self.signed else 0,
-            _TAILS[self.tail], self.tail_offset, self.levels, np.ascontiguousarray(self.weights), self.constants, k,
-            rows, native.threads(),
+            np.ascontiguousarray(codes), self.weights.shape[1], self.bits, 128 if self.signed else 0, self.first,
+            _TAILS[self.tail], self.tail_offset, _NO_SCALES if self.scales is None else self.scales, self.levels,
+            np.ascontiguousarray(self.weights), self.constants, inner, k, rows, native.threads(),
         )  # fmt: skip
         return scores, found

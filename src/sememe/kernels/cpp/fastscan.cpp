@@ -9,8 +9,10 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <stdexcept>
+#include <utility>
 #include <vector>
 
 #include "parallel.h"
@@ -113,10 +115,43 @@ struct Scan {
   }
 };
 
-// A row and its sum as one number: higher is better, and of equal sums the lower row.
-uint64_t key_of(int32_t sum, int32_t row) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(sum)) << 32 | (0xFFFFFFFFu - static_cast<uint32_t>(row));
-}
+// Picks the k best of a list. Of equal sums the first ones: lists are in the order of their rows and stay so.
+class Picker {
+ public:
+  // The k-th highest sum, and how many of that very sum belong to the k best.
+  std::pair<int32_t, int64_t> edge(const int32_t* sums, int64_t count, int64_t k) {
+    const auto [low, high] = std::minmax_element(sums, sums + count);
+    const int64_t range = static_cast<int64_t>(*high) - *low + 1;
+    if (range > std::max<int64_t>(4 * count, 4096)) {
+      copy_.assign(sums, sums + count);
+      std::nth_element(copy_.begin(), copy_.begin() + (k - 1), copy_.end(), std::greater<int32_t>());
+      const int32_t at = copy_[k - 1];
+      return {at, k - std::count_if(sums, sums + count, [at](int32_t sum) { return sum > at; })};
+    }
+    // Sums are small whole numbers and close together: counting them beats comparing them.
+    copy_.assign(range, 0);
+    for (int64_t i = 0; i < count; ++i) ++copy_[*high - sums[i]];
+    int64_t above = 0, bin = 0;
+    for (; above + copy_[bin] < k; ++bin) above += copy_[bin];
+    return {static_cast<int32_t>(*high - bin), k - above};
+  }
+
+  // Shorten a list of more than k to its k best; the k-th sum.
+  int32_t shorten(int32_t* sums, int32_t* rows, int64_t count, int64_t k) {
+    auto [at, equal] = edge(sums, count, k);
+    int64_t kept = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const bool keep = sums[i] > at || (sums[i] == at && equal-- > 0);
+      sums[kept] = sums[i];
+      rows[kept] = rows[i];
+      kept += keep;
+    }
+    return at;
+  }
+
+ private:
+  std::vector<int32_t> copy_;
+};
 
 // The best rows of every query over a range of blocks.
 class Lists {
@@ -133,40 +168,43 @@ class Lists {
   // After every call of the loop: brings long lists back to k. Rows come in ascending order, so one that equals the
   // last of k is worse.
   void trim() {
-    for (Hits& list : hits_) {
-      if (list.count < limit_) continue;
-      collect(list, keys_);
-      std::nth_element(keys_.begin(), keys_.begin() + (k_ - 1), keys_.end(), std::greater<uint64_t>());
-      list.least = static_cast<int32_t>(keys_[k_ - 1] >> 32);
-      list.count = static_cast<int32_t>(k_);
-      for (int64_t i = 0; i < k_; ++i) {
-        list.sums[i] = static_cast<int32_t>(keys_[i] >> 32);
-        list.rows[i] = static_cast<int32_t>(0xFFFFFFFFu - static_cast<uint32_t>(keys_[i]));
-      }
-    }
+    for (Hits& list : hits_)
+      if (list.count >= limit_) shorten(list);
   }
 
-  // Forget the rows; start with a threshold that lets those pass that are as good as the k-th so far.
+  // Begin with a threshold that lets those pass that are as good as the k-th of the sample.
   void restart(Lists& sample) {
     for (int64_t q = 0; q < count(); ++q) {
-      Hits& seen = sample.hits()[q];
-      if (seen.count < sample.k_) continue;
-      collect(seen, keys_);
-      std::nth_element(keys_.begin(), keys_.begin() + (sample.k_ - 1), keys_.end(), std::greater<uint64_t>());
-      hits_[q].least = static_cast<int32_t>(keys_[sample.k_ - 1] >> 32) - 1;
+      const Hits& seen = sample.hits()[q];
+      if (seen.count >= sample.k_) hits_[q].least = picker_.edge(seen.sums, seen.count, sample.k_).first - 1;
     }
   }
 
-  static void collect(const Hits& list, std::vector<uint64_t>& keys) {
-    keys.resize(list.count);
-    for (int32_t i = 0; i < list.count; ++i) keys[i] = key_of(list.sums[i], list.rows[i]);
+  void finish() {
+    for (Hits& list : hits_)
+      if (list.count > k_) shorten(list);
   }
 
  private:
+  void shorten(Hits& list) {
+    list.least = picker_.shorten(list.sums, list.rows, list.count, k_);
+    list.count = static_cast<int32_t>(k_);
+  }
+
   int64_t k_, limit_, room_;
   std::unique_ptr<int32_t[]> memory_;
   std::vector<Hits> hits_;
-  std::vector<uint64_t> keys_;
+  Picker picker_;
+};
+
+// The best rows of one query.
+struct Best {
+  std::vector<int32_t> sums, rows;
+
+  void add(const Hits& list) {
+    sums.insert(sums.end(), list.sums, list.sums + list.count);
+    rows.insert(rows.end(), list.rows, list.rows + list.count);
+  }
 };
 
 using Loop = decltype(SEMEME_PICK(scan_nibbles));
@@ -209,23 +247,24 @@ void guess(const Scan& scan, Loop loop, int64_t first, int64_t last, Lists& list
   lists.restart(sample);
 }
 
-// The keys of the k best rows of each query in blocks [first, last), or of all where there are fewer.
-void search(const Scan& scan, int64_t first, int64_t last, std::vector<std::vector<uint64_t>>& out) {
+// Adds the k best rows of each query in blocks [first, last), or all where there are fewer.
+void search(const Scan& scan, int64_t first, int64_t last, std::vector<Best>& out) {
   const Loop loop = SEMEME_PICK(scan_nibbles);
   const int64_t room = scan.chunk() * kBlock;
   Lists lists(scan.count, scan.k, room);
   guess(scan, loop, first, last, lists);
   walk(scan, loop, scan.tables, first, last, lists);
   for (int64_t q = 0; q < scan.count; ++q) {
-    Hits& list = lists.hits()[q];
-    if (list.count < scan.k && list.least >= 0) {  // the guess was too high: once more, without one
-      Lists again(1, scan.k, room);
-      walk(scan, loop, scan.tables + q * scan.width * kWordTable, first, last, again);
-      Lists::collect(again.hits()[0], out[q]);
-    } else {
-      Lists::collect(list, out[q]);
-    }
+    const Hits& list = lists.hits()[q];
+    if (list.count >= scan.k || list.least < 0) continue;
+    Lists again(1, scan.k, room);  // the guess was too high: once more, without one
+    walk(scan, loop, scan.tables + q * scan.width * kWordTable, first, last, again);
+    again.finish();
+    out[q].add(again.hits()[0]);
   }
+  lists.finish();
+  for (int64_t q = 0; q < scan.count; ++q)
+    if (out[q].rows.empty()) out[q].add(lists.hits()[q]);
 }
 
 nb::tuple scan_nibble_codes(Array<uint32_t, 3> words, int64_t n, Array<float, 2> queries, Array<float, 3> centres,
@@ -257,19 +296,28 @@ nb::tuple scan_nibble_codes(Array<uint32_t, 3> words, int64_t n, Array<float, 2>
     scan.tables = tables.bytes.data();
     const int64_t work = (end - begin) * width * count / kWorth * kBlock;
     const int parts = static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(threads, work), 1, 256));
-    std::vector<std::vector<std::vector<uint64_t>>> keys(parts, std::vector<std::vector<uint64_t>>(count));
+    std::vector<std::vector<Best>> lists(parts, std::vector<Best>(count));
     parallel(end - begin, parts,
-             [&](int part, int64_t a, int64_t b) { search(scan, begin + a, begin + b, keys[part]); });
+             [&](int part, int64_t a, int64_t b) { search(scan, begin + a, begin + b, lists[part]); });
+    Picker picker;
+    std::vector<int64_t> order;
     for (int64_t q = 0; q < count; ++q) {
-      std::vector<uint64_t>& best = keys[0][q];
-      for (int part = 1; part < parts; ++part) best.insert(best.end(), keys[part][q].begin(), keys[part][q].end());
-      if (static_cast<int64_t>(best.size()) > wide)
-        std::nth_element(best.begin(), best.begin() + (wide - 1), best.end(), std::greater<uint64_t>());
-      if (ordered) std::sort(best.begin(), best.begin() + wide, std::greater<uint64_t>());
+      Best& best = lists[0][q];
+      for (int part = 1; part < parts; ++part) {
+        best.sums.insert(best.sums.end(), lists[part][q].sums.begin(), lists[part][q].sums.end());
+        best.rows.insert(best.rows.end(), lists[part][q].rows.begin(), lists[part][q].rows.end());
+      }
+      const int64_t all = static_cast<int64_t>(best.sums.size());
+      if (all > wide) picker.shorten(best.sums.data(), best.rows.data(), all, wide);
+      order.resize(wide);
+      std::iota(order.begin(), order.end(), 0);
+      if (ordered)
+        std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+          return best.sums[a] > best.sums[b] || (best.sums[a] == best.sums[b] && a < b);
+        });
       for (int64_t i = 0; i < wide; ++i) {
-        const double sum = static_cast<double>(best[i] >> 32);
-        scores[q * wide + i] = static_cast<float>(tables.bias[q] + tables.unit[q] * sum);
-        found[q * wide + i] = static_cast<int64_t>(0xFFFFFFFFu - static_cast<uint32_t>(best[i]));
+        scores[q * wide + i] = static_cast<float>(tables.bias[q] + tables.unit[q] * best.sums[order[i]]);
+        found[q * wide + i] = best.rows[order[i]];
       }
     }
   }

@@ -61,7 +61,8 @@ Pieces::Pieces(const std::vector<std::string>& tokens, const std::vector<std::st
   std::string whole;
   for (const std::string& merge : merges) {
     const size_t cut = merge.find(' ');
-    if (cut == std::string::npos) throw std::invalid_argument("a merge without its space");
+    if (cut == std::string::npos || cut == 0 || cut + 1 == merge.size())
+      throw std::invalid_argument("a merge is not two tokens with a space between");
     const uint16_t left = known(std::string_view(merge).substr(0, cut));
     const uint16_t right = known(std::string_view(merge).substr(cut + 1));
     whole.assign(merge, 0, cut).append(merge, cut + 1, std::string::npos);

@@ -7,8 +7,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -84,7 +86,7 @@ const uint32_t* first_from(const uint32_t* at, const uint32_t* end, uint32_t row
 class Search {
  public:
   Search(const Lists& lists, int64_t k)
-      : lists_(lists), k_(k), totals_(kept()), found_(kStretch), scores_(kStretch) {}
+      : lists_(lists), k_(k), totals_(kept()) {}
 
   // The best passages of one query, best first: at most k, those with a score above zero.
   const std::vector<Candidate>& run(std::vector<Term>& terms) {
@@ -96,9 +98,10 @@ class Search {
       int64_t touched = 0;
       for (Term& term : terms) {
         term.from = term.to;
-        term.to = base + size == lists_.passages
-                      ? term.stop
-                      : std::lower_bound(lists_.rows + term.from, lists_.rows + term.stop, base + size) - lists_.rows;
+        term.to = term.stop;
+        if (base + size < lists_.passages && term.from < term.stop)
+          term.to = first_from(lists_.rows + term.from, lists_.rows + term.stop, static_cast<uint32_t>(base + size)) -
+                    lists_.rows;
         if (term.to > term.from) add(term, static_cast<uint32_t>(base));
         touched += term.to - term.from;
       }
@@ -113,6 +116,7 @@ class Search {
 
  private:
   static constexpr int64_t kStretch = 1024;
+  static constexpr float kAbove = std::numeric_limits<float>::denorm_min();  // the least score above zero
 
   static float* kept() {
     thread_local std::vector<float> totals(kSparseBlock, 0.0f);  // left zero after every query
@@ -135,18 +139,25 @@ class Search {
 
   // Few postings: look at their passages only.
   void visit(const std::vector<Term>& terms, int64_t base) {
-    for (const Term& term : terms)
-      for (int64_t at = term.from; at < term.to; ++at) {
-        const int64_t row = lists_.rows[at];
-        const float total = totals_[row - base];
-        totals_[row - base] = 0.0f;
-        if (total > 0.0f && total >= candidates_.floor() && lists_.may(row)) candidates_.offer(total, row);
+    float* const totals = totals_ - base;
+    float least = std::max(candidates_.floor(), kAbove);
+    for (const Term& term : terms) {
+      const uint32_t* const end = lists_.rows + term.to;
+      for (const uint32_t* at = lists_.rows + term.from; at < end; ++at) {
+        const float total = totals[*at];
+        totals[*at] = 0.0f;
+        if (total < least) continue;
+        if (lists_.may(*at)) candidates_.offer(total, *at);
+        least = std::max(candidates_.floor(), kAbove);
       }
+    }
   }
 
   // Many: look at all totals, some at a time so that the floor rises between.
   void sweep(int64_t base, int64_t size) {
     auto take = SEMEME_PICK(take_totals);
+    found_.resize(kStretch);
+    scores_.resize(kStretch);
     for (int64_t start = 0; start < size; start += kStretch) {
       const uint8_t* allowed = lists_.allowed ? lists_.allowed + (base + start) / 8 : nullptr;
       const int64_t count = take(totals_ + start, std::min(kStretch, size - start), candidates_.floor(), allowed,
@@ -236,6 +247,16 @@ nb::tuple search_lists(Array<uint32_t, 1> rows, Bytes values, int kind, Array<ui
   return answer.arrays();
 }
 
+// The text as UTF-8 that also carries lone surrogates.
+std::string utf8(nb::handle text) {
+  Py_ssize_t size = 0;
+  if (const char* data = PyUnicode_AsUTF8AndSize(text.ptr(), &size)) return std::string(data, size);
+  PyErr_Clear();
+  const nb::object bytes = nb::steal(PyUnicode_AsEncodedString(text.ptr(), "utf-8", "surrogatepass"));
+  if (!bytes.is_valid()) throw nb::python_error();
+  return std::string(PyBytes_AsString(bytes.ptr()), PyBytes_Size(bytes.ptr()));
+}
+
 // The number of each term among sorted strings (bytes of `data` between `offsets`); -1 where it is not there.
 nb::object find_terms(Bytes data, Array<uint32_t, 1> offsets, nb::list terms) {
   const int64_t count = static_cast<int64_t>(offsets.shape(0)) - 1, wanted = static_cast<int64_t>(nb::len(terms));
@@ -244,8 +265,7 @@ nb::object find_terms(Bytes data, Array<uint32_t, 1> offsets, nb::list terms) {
   int64_t* numbers = new int64_t[wanted + 1];
   nb::capsule keep(numbers, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
   for (int64_t i = 0; i < wanted; ++i) {
-    const nb::bytes term = nb::cast<nb::bytes>(terms[i]);
-    const std::string_view name(term.c_str(), term.size());
+    const std::string name = utf8(terms[i]);
     int64_t low = 0, high = count;
     while (low < high) {
       const int64_t middle = (low + high) / 2;

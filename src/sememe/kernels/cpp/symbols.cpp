@@ -102,6 +102,8 @@ float scale_of(const SymbolCode& code, const uint8_t* row) {
       std::memcpy(&value, &wide, 4);
       return value * 0x1p112f;  // exact for finite numbers, subnormal ones included
     }
+    case Tail::table:
+      return code.scales[*at];
     case Tail::single: {
       float value;
       std::memcpy(&value, at, 4);
@@ -114,7 +116,9 @@ float scale_of(const SymbolCode& code, const uint8_t* row) {
 
 struct Prepared {
   std::vector<uint8_t> narrow_levels;
-  std::vector<int8_t> narrow;
+  bool fine = false;             // weights of 16 bits
+  std::vector<int16_t> wide;     // weights as whole numbers
+  std::vector<int8_t> narrow;    // the same, where one byte will do
   std::vector<int8_t> ordered;  // in the order of packed bytes, where rows are multiplied as they lie
   Direct direct{0, 1, 0};
   int64_t ordered_bytes = 0;  // of one query
@@ -122,19 +126,25 @@ struct Prepared {
   int64_t padded;
 };
 
-// Weights as int8 and levels as uint8, with the most that both roundings can add up to in a score.
-Prepared prepare(const SymbolCode& code, const double* weights, int64_t count, int symbols) {
+// Whether the level of symbol s is levels[0] + s * step with a positive step: then the symbols themselves will do.
+bool even_levels(const double* levels, int symbols) {
+  const double step = (levels[symbols - 1] - levels[0]) / (symbols - 1);
+  for (int s = 0; s < symbols; ++s)
+    if (std::abs(levels[s] - (levels[0] + s * step)) > 1e-12 * (std::abs(step) * symbols)) return false;
+  return step > 0;
+}
+
+// Weights as whole numbers and levels as uint8, with the most that both roundings can add up to in a score.
+Prepared prepare(const SymbolCode& code, const double* weights, const double* inner, int64_t count, int symbols, bool fine) {
   Prepared out;
+  out.fine = fine;
+  const double peak = fine ? 127 * 256 : 127;
   out.padded = (code.d + 63) / 64 * 64;
   const double low = *std::min_element(code.levels, code.levels + symbols);
   const double high = *std::max_element(code.levels, code.levels + symbols);
-  bool whole = true;  // the level of symbol s is low + s * step: the symbols themselves will do
-  const double even = symbols > 1 ? (code.levels[symbols - 1] - code.levels[0]) / (symbols - 1) : 1.0;
-  for (int s = 0; s < symbols; ++s)
-    whole = whole && std::abs(code.levels[s] - (code.levels[0] + s * even)) <= 1e-12 * (std::abs(even) * symbols);
-  double step = even, base = code.levels[0], off = 0.0;
-  if (!whole || even <= 0) {
-    whole = false;
+  const bool whole = even_levels(code.levels, symbols);
+  double step = (code.levels[symbols - 1] - code.levels[0]) / (symbols - 1), base = code.levels[0], off = 0.0;
+  if (!whole) {
     step = high > low ? (high - low) / 255 : 1.0;
     base = low;
     out.narrow_levels.assign(256, 0);
@@ -145,51 +155,60 @@ Prepared prepare(const SymbolCode& code, const double* weights, int64_t count, i
     }
   }
   const double reach = whole ? (symbols - 1) / 2.0 : 127.5;  // half the range of the narrow levels
-  out.narrow.assign(count * out.padded, 0);
+  out.wide.assign(count * out.padded, 0);
   out.shift.resize(count);
   out.margin.resize(count);
   for (int64_t q = 0; q < count; ++q) {
     const double* w = weights + q * code.d;
     double most = 0, sum = 0, size = 0, error = 0, slip = 0;
     for (int64_t j = 0; j < code.d; ++j) most = std::max(most, std::abs(w[j]));
-    const double unit = most > 0 ? most / 127 : 1.0;
+    const double unit = most > 0 ? most / peak : 1.0;
     for (int64_t j = 0; j < code.d; ++j) {
       const double scaled = w[j] / unit, rounded = std::nearbyint(scaled);
-      out.narrow[q * out.padded + j] = static_cast<int8_t>(rounded);
+      out.wide[q * out.padded + j] = static_cast<int16_t>(rounded);
       sum += scaled;
       size += std::abs(scaled);
       error += std::abs(scaled - rounded);
       slip += scaled - rounded;
     }
-    // score / (unit * step) = integers + slip * reach + sum * base / step, give or take the margin (at least one, which
-    // also covers rounding to float32).
-    out.shift[q] = static_cast<float>(slip * reach + sum * base / step);
-    out.margin[q] = static_cast<float>(error * reach + size * off + 1.0 + 2e-7 * std::abs(sum * base / step));
+    // What a row's scale multiplies, over unit * step, is integers + slip * reach + fixed, give or take the margin (at
+    // least one, which also covers rounding to float32).
+    const double fixed = sum * base / step + inner[q] / (unit * step);
+    out.shift[q] = static_cast<float>(slip * reach + fixed);
+    out.margin[q] = static_cast<float>(error * reach + size * off + (fine ? 8.0 : 1.0) + 4e-7 * std::abs(fixed));
   }
+  if (!fine) out.narrow.assign(out.wide.begin(), out.wide.end());
   return out;
 }
 
 constexpr int64_t kFew = 3;  // from this many queries on, unpacking a row once is cheaper
 
-// Whether so few queries multiply packed rows where they lie; then the weights in their order.
+// Whether so few queries multiply packed rows where they lie.
+bool in_place(const SymbolCode& code, int64_t count, bool mapped) {
+  if (count > kFew || !SEMEME_PICK(direct_symbols)()) return false;
+  return code.bits == 4 || code.bits == 2 || (!mapped && (code.bits == 8 || code.bits == 1));
+}
+
+// The weights in the order of packed bytes.
 void order_weights(const SymbolCode& code, int64_t count, Prepared& ready) {
-  if (count > kFew || !SEMEME_PICK(direct_symbols)() || !(code.bits == 8 || code.bits == 4 || code.bits == 2 || code.bits == 1))
-    return;
-  if (!ready.narrow_levels.empty() && (code.bits == 8 || code.bits == 1)) return;
   const int64_t bytes = code.bits == 8 ? code.d : (code.d * code.bits + 7) / 8;
   const int64_t chunk = code.bits == 1 ? 8 : 64, slots = code.bits == 8 || code.bits == 1 ? 1 : 8 / code.bits;
   ready.direct.chunks = (bytes + chunk - 1) / chunk;
   ready.direct.slots = slots;
   const int64_t left = (bytes - (ready.direct.chunks - 1) * chunk) * (code.bits == 1 ? 8 : 1);
   ready.direct.last = left == 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
-  ready.ordered_bytes = ready.direct.chunks * slots * 64;
+  ready.ordered_bytes = ready.direct.chunks * slots * 64 * (ready.fine ? 2 : 1);
   ready.ordered.assign(count * ready.ordered_bytes, 0);
   for (int64_t q = 0; q < count; ++q)
     for (int64_t j = 0; j < code.d; ++j) {
       // Single bits lie in bytes with the first in the highest bit; other symbols j in byte j % bytes, slot j / bytes.
       const int64_t at = code.bits == 1 ? j / 64 * 64 + (j % 64 / 8) * 8 + 7 - j % 8
                                         : (j % bytes / 64 * slots + j / bytes) * 64 + j % bytes % 64;
-      ready.ordered[q * ready.ordered_bytes + at] = ready.narrow[q * ready.padded + j];
+      const int weight = ready.wide[q * ready.padded + j];
+      int8_t* to = ready.ordered.data() + q * ready.ordered_bytes + at;
+      const int low = ready.fine ? static_cast<int8_t>(weight & 255) : weight;
+      to[ready.fine ? ready.direct.chunks * 64 : 0] = static_cast<int8_t>(low);
+      if (ready.fine) to[0] = static_cast<int8_t>((weight - low) >> 8);
     }
 }
 
@@ -204,6 +223,8 @@ void read_scales(const SymbolCode& code, const uint8_t* codes, const int64_t* pi
       std::memcpy(&value, &wide, 4);
       return value;
     });
+  else if (code.tail == Tail::table)
+    each([&](const uint8_t* at) { return code.scales[*at]; });
   else
     for (int64_t r = 0; r < count; ++r) out[r] = scale_of(code, codes + (pick ? pick[r] : r) * code.stride);
 }
@@ -213,6 +234,7 @@ struct Job {
   const uint8_t* codes;
   const double* weights;
   const double* constants;
+  const double* inner;
   int64_t queries, n, k;
   const int64_t* pick;  // row numbers, or null
 };
@@ -228,20 +250,20 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
   auto multiply = SEMEME_PICK(multiply_symbols);
   auto pass = SEMEME_PICK(passing);
   auto multiply_in_place = SEMEME_PICK(multiply_packed);
-  const bool in_place = !ready.ordered.empty();
+  const bool packed = !ready.ordered.empty();
   const uint8_t* lying[kTile];
   for (int64_t start = first; start < last; start += block) {
     const int64_t count = std::min(block, last - start);
     const uint8_t* codes = job.pick ? job.codes : job.codes + start * job.code.stride;
     const int64_t* pick = job.pick ? job.pick + start : nullptr;
-    if (!in_place) unpack(job.code, codes, pick, count, padded, rows.data());
+    if (!packed) unpack(job.code, codes, pick, count, padded, rows.data());
     for (int64_t tile = 0; tile < count; tile += kTile) {
       const int64_t here = std::min<int64_t>(kTile, count - tile);
       const uint32_t valid = here == 32 ? ~0u : (1u << here) - 1;
       const float* scale = nullptr;
       for (int64_t q0 = 0; q0 < job.queries; q0 += most) {
         const int64_t some = std::min(most, job.queries - q0);
-        if (in_place) {
+        if (packed) {
           for (int64_t r = 0; r < kTile; ++r) {
             const int64_t row = tile + std::min(r, here - 1);
             lying[r] = codes + (pick ? pick[row] : row) * job.code.stride;
@@ -295,22 +317,24 @@ struct Best {
   }
 };
 
-nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, int tail, int64_t tail_offset,
-                       Array<double, 1> levels, Array<double, 2> weights, Array<double, 1> constants, int64_t k,
+nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, int64_t first_byte, int tail,
+                       int64_t tail_offset, Array<float, 1> scales, Array<double, 1> levels, Array<double, 2> weights,
+                       Array<double, 1> constants, Array<double, 1> inner, int64_t k,
                        std::optional<Array<int64_t, 1>> rows, int threads) {
   const int symbols = bits == 0 ? 3 : 1 << bits;
   const int64_t packed = packed_bytes(d, bits);
-  const int64_t tail_bytes = tail == 0 ? 0 : tail == 3 ? 4 : 2;
+  const int64_t tail_bytes = tail == 0 ? 0 : tail == 3 ? 4 : tail == 4 ? 1 : 2;
   if (bits < 0 || bits > 8 || d < 1 || d > 65536 || k < 1 || static_cast<int64_t>(levels.shape(0)) != symbols ||
-      packed > static_cast<int64_t>(codes.shape(1)) || tail < 0 || tail > 3 || tail_offset < 0 ||
+      first_byte < 0 || first_byte + packed > static_cast<int64_t>(codes.shape(1)) || tail < 0 || tail > 4 ||
+      (tail == 4 && scales.shape(0) != 256) || inner.shape(0) != weights.shape(0) || tail_offset < 0 ||
       tail_offset + tail_bytes > static_cast<int64_t>(codes.shape(1)) ||
       static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0))
     throw std::invalid_argument("arguments of scan_symbols do not fit together");
   std::vector<double> all(256, 0.0);
   std::copy(levels.data(), levels.data() + symbols, all.begin());
-  Job job{{static_cast<int64_t>(codes.shape(1)), d, bits, flip, static_cast<Tail>(tail), tail_offset, nullptr,
-           all.data()},
-          codes.data(), weights.data(), constants.data(), static_cast<int64_t>(weights.shape(0)),
+  Job job{{static_cast<int64_t>(codes.shape(1)), d, bits, flip, static_cast<Tail>(tail), tail_offset,
+           first_byte, nullptr, all.data(), scales.data()},
+          codes.data(), weights.data(), constants.data(), inner.data(), static_cast<int64_t>(weights.shape(0)),
           rows ? static_cast<int64_t>(rows->shape(0)) : static_cast<int64_t>(codes.shape(0)), k,
           rows ? rows->data() : nullptr};
   if (rows)
@@ -324,9 +348,11 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
   nb::capsule keep_found(found, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
   if (width > 0) {
     nb::gil_scoped_release release;
-    Prepared ready = prepare(job.code, job.weights, count, symbols);
-    if (!ready.narrow_levels.empty()) job.code.narrow = ready.narrow_levels.data();
-    order_weights(job.code, count, ready);
+    const bool mapped = !even_levels(job.code.levels, symbols);
+    const bool lying = in_place(job.code, count, mapped);
+    Prepared ready = prepare(job.code, job.weights, job.inner, count, symbols, lying && bits == 1);
+    if (mapped) job.code.narrow = ready.narrow_levels.data();
+    if (lying) order_weights(job.code, count, ready);
     // A thread is worth its start only for some hundred microseconds of work.
     const int64_t work = job.n * d * std::max<int64_t>(1, count / 4) / (8 << 20);
     const int parts = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, work)));
@@ -344,7 +370,8 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
         for (const auto& row : list.rows()) {
           const uint8_t* at = job.codes + row.row * job.code.stride;
           const double sum = exact(job.code, job.weights + q * d, at, scratch.data());
-          best.push_back({static_cast<float>(job.constants[q] + scale_of(job.code, at) * sum), row.row});
+          const double score = job.constants[q] + scale_of(job.code, at) * (job.inner[q] + sum);
+          best.push_back({static_cast<float>(score), row.row});
         }
         std::partial_sort(best.begin(), best.begin() + width, best.end());
         for (int64_t i = 0; i < width; ++i) {
@@ -363,7 +390,7 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
 
 void bind_symbols(nb::module_& m) {
   m.def("scan_symbols", &scan_symbols, nb::arg("codes"), nb::arg("d"), nb::arg("bits"), nb::arg("flip"),
-        nb::arg("tail"), nb::arg("tail_offset"), nb::arg("levels"), nb::arg("weights"), nb::arg("constants"),
-        nb::arg("k"), nb::arg("rows").none(), nb::arg("threads"),
+        nb::arg("first_byte"), nb::arg("tail"), nb::arg("tail_offset"), nb::arg("scales"), nb::arg("levels"),
+        nb::arg("weights"), nb::arg("constants"), nb::arg("inner"), nb::arg("k"), nb::arg("rows").none(), nb::arg("threads"),
         "The k best rows for each query: scores (q, k'), rows (q, k'). See kernels/symbols.py.");
 }

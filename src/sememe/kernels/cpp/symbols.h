@@ -1,5 +1,6 @@
 // Scanning codes in which every dimension is a small symbol that stands for a level (int8, int4, uniform, power,
-// ternary, binary ...): score(q, row) = constant[q] + scale[row] * sum_j weight[q, j] * levels[symbol(row, j)].
+// ternary, binary, bit planes ...):
+// score(q, row) = constant[q] + scale[row] * (inner[q] + sum_j weight[q, j] * levels[symbol(row, j)]).
 //
 // The scan itself is in integers: weights as int8, levels as uint8, and a bound on what that rounding can do to a score.
 // A row stays a candidate while its score could be among the best k, and candidates are scored in double precision, so
@@ -12,7 +13,8 @@
 
 namespace sememe {
 
-enum class Tail : int { none = 0, bfloat16 = 1, half = 2, single = 3 };
+// How a row's scale is stored: as a number, or as a byte that picks one from a table.
+enum class Tail : int { none = 0, bfloat16 = 1, half = 2, single = 3, table = 4 };
 
 // How a row of codes is laid out, and what its symbols stand for.
 struct SymbolCode {
@@ -22,8 +24,10 @@ struct SymbolCode {
   int flip;               // xor-ed to every symbol: 128 turns int8 into an offset code
   Tail tail;              // the row's scale
   int64_t tail_offset;    // where it lies in the row
+  int64_t first;          // byte of the row at which the symbols begin
   const uint8_t* narrow;  // 256 levels as uint8, or null where a symbol is its own level
   const double* levels;   // 256 levels, indexed by the flipped symbol
+  const float* scales;    // 256 scales, for Tail::table
 };
 
 // A batch of queries, prepared for the scan.
@@ -54,7 +58,8 @@ struct Direct {
   uint64_t last;         // mask over the bytes of the last chunk
 };
 
-// 16 products of one query, int8 (chunks, slots, 64), with 16 rows at `rows[0..15]`. Only where `direct_symbols()`.
+// 16 products of one query, int8 (chunks, slots, 64), with 16 rows at `rows[0..15]`. Only where `direct_symbols()`. Single
+// bits have weights of 16 bits, in two such tables, the high bytes first: taking bits apart costs more than the products.
 SEMEME_DECLARE(void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows,
                                     const int8_t* query, int32_t* out);)
 SEMEME_DECLARE(bool direct_symbols();)

@@ -75,6 +75,7 @@ void put_trits(const uint8_t* packed, int64_t d, uint8_t* out) {
 
 void put_symbols(const SymbolCode& code, const uint8_t* row, uint8_t* out) {
   const int64_t d = code.d;
+  row += code.first;
   if (code.bits == 8) {
     const uint8_t flip = static_cast<uint8_t>(code.flip);
     for (int64_t j = 0; j < d; ++j) out[j] = row[j] ^ flip;
@@ -248,29 +249,19 @@ constexpr int64_t kAhead = 2048;  // bytes fetched in advance: the machine's own
 template <int bits, bool mapped>
 void packed_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const int8_t* query,
                  int32_t* out) {
-  constexpr int slots = bits == 8 || bits == 1 ? 1 : 8 / bits;
+  constexpr int slots = bits == 8 ? 1 : 8 / bits;
   const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << (bits & 7)) - 1));
-  const __m512i flip = _mm512_set1_epi8(static_cast<char>(code.flip)), one = _mm512_set1_epi8(1);
-  const __m512i table = mapped ? _mm512_loadu_si512(code.narrow) : one;
+  const __m512i flip = _mm512_set1_epi8(static_cast<char>(code.flip));
+  const __m512i table = mapped ? _mm512_loadu_si512(code.narrow) : flip;
   __m512i sum[16];
   // Row after row, so that memory is read in order; two sums a row keep the multiplier busy.
   for (int r = 0; r < 16; ++r) {
-    const uint8_t* row = rows[r];
+    const uint8_t* row = rows[r] + code.first;
     __m512i total[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     const int8_t* part = query;
     for (int64_t chunk = 0; chunk < direct.chunks; ++chunk, part += slots * 64) {
       const bool whole = chunk + 1 < direct.chunks || direct.last == ~uint64_t{0};
       __m512i& mine = total[chunk & 1];
-      if (bits == 1) {
-        uint64_t word = 0;
-        if (whole)
-          memcpy(&word, row + chunk * 8, 8);
-        else
-          for (int64_t byte = 0; direct.last >> (8 * byte) & 1; ++byte)
-            word |= static_cast<uint64_t>(row[chunk * 8 + byte]) << (8 * byte);
-        mine = _mm512_dpbusd_epi32(mine, _mm512_maskz_mov_epi8(word, one), _mm512_loadu_si512(part));
-        continue;
-      }
       _mm_prefetch(reinterpret_cast<const char*>(row + chunk * 64 + kAhead), _MM_HINT_T0);
       const __m512i packed = whole ? _mm512_loadu_si512(row + chunk * 64)
                                    : _mm512_maskz_loadu_epi8(direct.last, row + chunk * 64);
@@ -285,6 +276,43 @@ void packed_tile(const SymbolCode& code, const Direct& direct, const uint8_t* co
       }
     }
     sum[r] = _mm512_add_epi32(total[0], total[1]);
+  }
+  _mm512_storeu_si512(out, sums_of(sum));
+}
+
+inline __m512i bits_of(uint64_t word) { return _mm512_maskz_mov_epi8(word, _mm512_set1_epi8(1)); }
+
+// Single bits, with weights of two bytes. Two chunks at a time, so that no sum waits for the one before it.
+void bit_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const int8_t* query,
+              int32_t* out) {
+  __m512i sum[16];
+  const int8_t* fine = query + direct.chunks * 64;
+  const int64_t whole = direct.last == ~uint64_t{0} ? direct.chunks : direct.chunks - 1;
+  for (int r = 0; r < 16; ++r) {
+    const uint8_t* row = rows[r] + code.first;
+    __m512i high = _mm512_setzero_si512(), low = high, more = high, rest = high;
+    int64_t chunk = 0;
+    for (; chunk + 2 <= whole; chunk += 2) {
+      uint64_t word[2];
+      memcpy(word, row + chunk * 8, 16);
+      const __m512i a = bits_of(word[0]), b = bits_of(word[1]);
+      high = _mm512_dpbusd_epi32(high, a, _mm512_loadu_si512(query + chunk * 64));
+      low = _mm512_dpbusd_epi32(low, a, _mm512_loadu_si512(fine + chunk * 64));
+      more = _mm512_dpbusd_epi32(more, b, _mm512_loadu_si512(query + chunk * 64 + 64));
+      rest = _mm512_dpbusd_epi32(rest, b, _mm512_loadu_si512(fine + chunk * 64 + 64));
+    }
+    for (; chunk < direct.chunks; ++chunk) {
+      uint64_t word = 0;
+      if (chunk < whole)
+        memcpy(&word, row + chunk * 8, 8);
+      else
+        for (int byte = 0; byte < 8 && (direct.last >> (8 * byte) & 1); ++byte)
+          word |= static_cast<uint64_t>(row[chunk * 8 + byte]) << (8 * byte);
+      const __m512i a = bits_of(word);
+      high = _mm512_dpbusd_epi32(high, a, _mm512_loadu_si512(query + chunk * 64));
+      low = _mm512_dpbusd_epi32(low, a, _mm512_loadu_si512(fine + chunk * 64));
+    }
+    sum[r] = _mm512_add_epi32(_mm512_slli_epi32(_mm512_add_epi32(high, more), 8), _mm512_add_epi32(low, rest));
   }
   _mm512_storeu_si512(out, sums_of(sum));
 }
@@ -305,7 +333,7 @@ void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t
       return code.narrow ? packed_tile<2, true>(code, direct, rows, query, out)
                          : packed_tile<2, false>(code, direct, rows, query, out);
     default:
-      return packed_tile<1, false>(code, direct, rows, query, out);
+      return bit_tile(code, direct, rows, query, out);
   }
 #else
   (void)code, (void)direct, (void)rows, (void)query, (void)out;
