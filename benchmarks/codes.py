@@ -30,7 +30,7 @@ SIZES = (16, 32, 48, 96, 192)
 SHORTLISTS = (0, 50, 100)
 TRAIN = 20_000
 OURS = {
-    16: ("pq:15,norm=score", "pq:15,rotate=true,norm=score", "rq:15", "klt:16"),
+    16: ("pq:15,norm=score", "pq:15,rotate=true,norm=score", "klt:16"),
     32: ("pq:31,norm=score", "pq:31,rotate=true,norm=score", "klt:32"),
     48: ("pq:47,norm=score", "pq:47,rotate=true,norm=score", "klt:48", "rabitq:1"),
     96: ("pq:95,norm=score", "klt:96", "rabitq:2"),
@@ -163,7 +163,7 @@ def main() -> None:
     X, Q = np.ascontiguousarray(E[: given.rows]), np.ascontiguousarray(E[-given.queries :])
     train = X[np.random.default_rng(0).permutation(len(X))[:TRAIN]]
     truth = exact(Q, X)
-    mine = (("ours", c, *ours(c, X if c.startswith("rq") else train, X, Q)) for size in SIZES for c in OURS[size])
+    mine = (("ours", c, *ours(c, train, X, Q)) for size in SIZES for c in OURS[size])
     others = (("peer", *found) for found in peers(train, X, Q, given.slow))
     print(f"{len(X):,} x {X.shape[1]}, {len(Q)} queries held out; CPU seconds on one thread\n")
     print("| code | B/vec | fit s | encode s | recall@10 | 50 rescored | 100 rescored |")

@@ -8,9 +8,8 @@ import pytest
 from sememe.codec.klt import KLT, allocation
 from sememe.codec.planes import ERRORS
 from sememe.codec.rabitq import RaBitQ, hadamard_rotation
-from sememe.codec.residual import ResidualQuantizer, _beam
 from sememe.errors import InputError
-from sememe.kernels.tables import encode_subspaces
+from sememe.kernels.product import encode_subspaces
 from sememe.testing import clustered_vectors
 
 
@@ -126,27 +125,6 @@ def test_any_number_of_bytes():
             KLT(size).fit(X)
     with pytest.raises(InputError, match="give 1 to 8"):
         RaBitQ(9).fit(X)
-
-
-def test_beam_search_finds_the_best_sum_where_it_keeps_all():
-    """Against all 4**3 sums, in float64."""
-    generator = np.random.default_rng(0)
-    centres = generator.standard_normal((3, 4, 5)).astype(np.float32)
-    X = generator.standard_normal((20, 5)).astype(np.float32)
-    sums = (centres[0][:, None, None] + centres[1][None, :, None] + centres[2][None, None]).reshape(64, 5)
-    best = ((X[:, None].astype(np.float64) - sums) ** 2).sum(axis=2).argmin(axis=1)
-    found = ResidualQuantizer._search(X, centres, 16)
-    np.testing.assert_array_equal(found @ np.array([16, 4, 1]), best)
-    assert _beam(np.zeros((2, 1, 4), dtype=np.float32), np.zeros((4, 1, 4), dtype=np.float32), 3).shape == (2, 1)
-
-
-def test_residual_codes():
-    X = clustered_vectors(1500, 24)
-    errors = [error(ResidualQuantizer(m).fit(X), X) for m in (1, 2, 4)]
-    assert all(b < 0.8 * a for a, b in pairwise(errors)), errors
-    assert ResidualQuantizer(3).fit(X).encode(X).shape == (1500, 4)
-    with pytest.raises(InputError, match="give 1 to 64"):
-        ResidualQuantizer(65).fit(X)
 
 
 def test_subspaces_against_distances_in_float64():

@@ -16,7 +16,7 @@ VARIANTS = [
     "fp8:e5m2", "fp8:e3m4", "fp8:e4m3,scale=false", "int8:vector", "int4:vector", "binary:zero", "binary:median",
     "pq:3", "pq:5,bits=4", "pq:4,rotate=true", "uniform:2",
     "pq:4,norm=score", "pq:5,bits=4,norm=length", "pq:4,rotate=true,norm=score",
-    "rabitq:1", "rabitq:8", "klt:9", "rq:2", "uniform:3", "uniform:5,minmax", "uniform:7,mse,tensor",
+    "rabitq:1", "rabitq:8", "klt:9", "uniform:3", "uniform:5,minmax", "uniform:7,mse,tensor",
     "uniform:8", "power:2", "power:3,minmax", "power:4,mse,tensor", "power:6", "power:8", "power:4,exponent=0.5",
     "residual-binary:0.5", "residual-binary:3,seconds=2", "coupled:1,bits=1", "coupled:3,bits=4",
 ]  # fmt: skip

@@ -141,7 +141,7 @@ def test_compiled_scan_finds_what_scores_find(bits):
     quantizer = ResidualBinary(bits).fit(X)
     codes, queries = quantizer.encode(X), quantizer.encode(Q)
     for scan, scores in (
-        (quantizer.symbol_scan(Q), quantizer.scores(Q, codes)),
+        (quantizer.native_scan(Q), quantizer.scores(Q, codes)),
         (quantizer.symmetric_scan(queries), quantizer.symmetric(queries, codes)),
     ):
         found, rows = scan.topk(codes, 10)

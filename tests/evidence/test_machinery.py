@@ -15,8 +15,9 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 
 FIXED = ["technique", "paper", "claim", "measured", "baseline", "held", "interval", "seeds", "seconds"]
 EXPECTED = {
-    "chunk-size", "compression-bench", "coupled", "cross-layer", "fp8", "late", "limit", "max-margin", "pca", "power",
-    "redundancy", "residual-binary", "unembed-filter", "whiten",
+    "bigranular", "chunk-size", "compression-bench", "coupled", "cross-layer", "fasttext-zip", "fp8", "hash",
+    "impact", "late", "limit", "m3-fusion", "max-margin", "multivector", "pca", "power", "rabitq", "redundancy",
+    "residual-binary", "semantic-cache", "sparse-flops", "unembed-filter", "whiten",
 }  # fmt: skip
 
 

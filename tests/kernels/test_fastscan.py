@@ -7,7 +7,7 @@ from sememe.errors import InputError
 from sememe.index.cascade import Cascade, Sketch
 from sememe.kernels import bits, native, reference
 from sememe.kernels.fastscan import TOP, NibbleBlocks, byte_tables
-from sememe.kernels.rescore import rescore
+from sememe.kernels.rescore import multiply, rescore
 
 LEVELS = native.levels()
 
@@ -141,6 +141,14 @@ def test_rescore(level, dtype, d):
         exact = reference.dots(Q[q : q + 1], X[rows[q]])[0]
         np.testing.assert_allclose(scores[q], np.sort(exact)[::-1][:5], rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(found[q], rows[q][np.lexsort((rows[q], -exact.astype(np.float32)))[:5]])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_multiply(level):
+    generator = np.random.default_rng(6)
+    Q, rows = (generator.standard_normal((n, 77)).astype(np.float32) for n in (3, 20))
+    with native.using(level):
+        np.testing.assert_allclose(multiply(Q, rows), reference.dots(Q, rows), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.skipif(len(LEVELS) < 3, reason="one compiled level at most")

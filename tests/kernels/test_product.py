@@ -10,38 +10,33 @@ from sememe.kernels.product import encode_subspaces
 LEVELS = native.levels()
 
 
-def made(n, edges, count, seed=0):
+def made(n, widths, count, seed=0):
     generator = np.random.default_rng(seed)
-    widths = np.diff(edges)
-    X = generator.standard_normal((n, edges[-1])).astype(np.float32)
-    centres = np.zeros((len(widths), count, widths.max()), dtype=np.float32)
-    for g, width in enumerate(widths):
-        centres[g, :, :width] = generator.standard_normal((count, width))
-    return X, centres
+    X = generator.standard_normal((n, sum(widths))).astype(np.float32)
+    return X, [generator.standard_normal((count, width)).astype(np.float32) for width in widths]
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize(
-    ("n", "edges", "count"),
+    ("n", "widths", "count"),
     [
-        (1, [0, 1], 1), (63, [0, 2, 5], 16), (64, [0, 4, 8], 255), (65, [0, 3, 7, 12], 256), (200, [0, 16, 32], 256),
-        (70, [0, 33], 5), (1100, [0, 8, 14], 33), (10, [2, 5], 7),
+        (1, [1], 1), (63, [2, 3], 16), (64, [4, 4], 255), (65, [3, 4, 5], 256), (200, [16, 16], 256), (70, [33], 5),
+        (1100, [8, 6], 33), (0, [2, 2], 7),
     ],
 )  # fmt: skip
-def test_encode(level, n, edges, count):
-    edges = np.array(edges)
-    X, centres = made(n, edges, count)
+def test_encode(level, n, widths, count):
+    X, codebooks = made(n, widths, count)
     with native.using(level):
-        codes = encode_subspaces(X, edges, centres)
-    assert codes.shape == (n, len(edges) - 1) and codes.dtype == np.uint8
-    for g in range(len(edges) - 1):
-        part, table = X[:, edges[g] : edges[g + 1]], centres[g, :, : edges[g + 1] - edges[g]]
-        gaps = ((part[:, None].astype(np.float64) - table[None]) ** 2).sum(axis=2)
-        want = reference.nearest(part, table)
+        codes = encode_subspaces(X, codebooks)
+    assert codes.shape == (n, len(widths)) and codes.dtype == np.uint8
+    edges = np.cumsum([0, *widths])
+    for g, centres in enumerate(codebooks if n else ()):
+        part = X[:, edges[g] : edges[g + 1]]
+        gaps = ((part[:, None].astype(np.float64) - centres[None]) ** 2).sum(axis=2)
+        want = reference.nearest(part, centres)
         other = codes[:, g] != want
         # Another centre only where float32 cannot tell them apart.
-        chosen = gaps[np.arange(n), codes[:, g]]
-        np.testing.assert_allclose(chosen[other], gaps[np.arange(n), want][other], rtol=1e-5)
+        np.testing.assert_allclose(gaps[np.arange(n), codes[:, g]][other], gaps[np.arange(n), want][other], rtol=1e-5)
         assert other.mean() < 0.01
 
 
@@ -49,28 +44,27 @@ def test_encode(level, n, edges, count):
 @pytest.mark.parametrize("threads", ["1", "3"])
 def test_compiled_levels_agree_to_the_bit(threads, monkeypatch):
     monkeypatch.setenv("SEMEME_THREADS", threads)
-    edges = np.array([0, 1, 3, 6, 10, 15, 21, 29, 41, 57])
-    X, centres = made(3000, edges, 256, seed=1)
+    X, codebooks = made(3000, [1, 2, 3, 4, 5, 6, 8, 12, 16, 20], 256, seed=1)
     X[::3] = np.round(X[::3], 1)  # many rows on the border of two cells
-    centres = np.round(centres, 1)
+    codebooks = [np.round(centres, 1) for centres in codebooks]
     results = []
     for level in LEVELS[1:]:
         with native.using(level):
-            results.append(encode_subspaces(X, edges, centres))
+            results.append(encode_subspaces(X, codebooks))
     for codes in results[1:]:
         np.testing.assert_array_equal(codes, results[0])
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_first_of_equal_centres(level):
-    X, centres = made(100, np.array([0, 4]), 64)
-    centres[0, 32:] = centres[0, :32]
+    X, (centres,) = made(100, [4], 64)
+    centres[32:] = centres[:32]
     with native.using(level):
-        assert encode_subspaces(X, np.array([0, 4]), centres).max() < 32
+        assert encode_subspaces(X, [centres]).max() < 32
 
 
-@pytest.mark.parametrize("edges", [[0, 2], [0, 2, 2], [0, 2, 9], [-1, 2, 4], [0, 3, 4]])
-def test_refuses_edges_that_do_not_fit(edges):
-    X, centres = made(5, np.array([0, 2, 4]), 3)
-    with pytest.raises(InputError):
-        encode_subspaces(X, np.array(edges), centres)
+@pytest.mark.parametrize(("widths", "counts"), [([2, 3], [3, 3]), ([2, 2], [3, 4]), ([4], [257]), ([4, 0], [3, 3])])
+def test_refuses_codebooks_that_do_not_fit(widths, counts):
+    codebooks = [np.zeros((count, width), dtype=np.float32) for width, count in zip(widths, counts, strict=True)]
+    with pytest.raises(InputError, match="codebooks"):
+        encode_subspaces(np.zeros((5, 4), dtype=np.float32), codebooks)

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sememe.codec import FP8, KLT, Binary, Int4, Int8, Power, RaBitQ, Ternary, Uniform
+from sememe.codec import FP8, KLT, Binary, Int4, Int8, Power, ProductQuantizer, RaBitQ, Ternary, Uniform
 from sememe.errors import InputError
 from sememe.index.scan import scan
 from sememe.kernels import bits, native, reference
 from sememe.kernels.symbols import TRITS, SymbolScan
+from sememe.kernels.tables import TableScan
 
 COMPILED = [name for name in native.levels() if name != "numpy"]
 needs_core = pytest.mark.skipif(not COMPILED, reason="the native core was not built here")
@@ -92,7 +93,7 @@ def test_all_levels_agree_to_the_last_bit():
         answers = []
         for level in COMPILED:
             with native.using(level):
-                answers.append(quantizer.symbol_scan(X[:5]).topk(codes, 20))
+                answers.append(quantizer.native_scan(X[:5]).topk(codes, 20))
         for scores, rows in answers[1:]:
             np.testing.assert_array_equal(scores, answers[0][0])
             np.testing.assert_array_equal(rows, answers[0][1])
@@ -127,7 +128,7 @@ def test_threads_do_not_change_the_answer(monkeypatch):
     rng = np.random.default_rng(2)
     X = rng.standard_normal((200_000, 64)).astype(np.float32)
     quantizer = Int4().fit(X)
-    codes, query = quantizer.encode(X), quantizer.symbol_scan(X[:3])
+    codes, query = quantizer.encode(X), quantizer.native_scan(X[:3])
     answers = []
     for count in ("1", "2", "5"):
         monkeypatch.setenv("SEMEME_THREADS", count)
@@ -148,3 +149,39 @@ def test_wrong_arguments_are_refused():
         scan_of.topk(wide, 1, np.array([4]))
     with pytest.raises(InputError, match="no level"), native.using("mmx"):
         pass
+
+
+@needs_core
+@pytest.mark.parametrize(
+    "quantizer",
+    [
+        ProductQuantizer(6),
+        ProductQuantizer(5, bits=4),
+        ProductQuantizer(8, norm="score"),
+        ProductQuantizer(4, rotate=True),
+    ],
+    ids=repr,
+)
+def test_table_scans_give_what_numpy_gives(quantizer):
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((2100, 24)).astype(np.float32)
+    X[1000:] = X[: len(X) - 1000]  # ties
+    codes = quantizer.fit(X[:1000]).encode(X)
+    for count in (1, 5):
+        for rows in (None, np.arange(3, 2100, 5)):
+            queries = X[:count] + np.float32(0.1)
+            assert quantizer.native_scan(queries) is not None
+            scores, found = scan(quantizer, queries, codes, 12, rows)
+            with native.using("numpy"):
+                want, other = scan(quantizer, queries, codes, 12, rows)
+            np.testing.assert_array_equal(scores, want)
+            np.testing.assert_array_equal(found, other)
+
+
+@needs_core
+def test_wrong_tables_are_refused():
+    codes, zeros = np.zeros((4, 3), dtype=np.uint8), np.zeros(1, dtype=np.float32)
+    with pytest.raises(ValueError, match="do not fit"):
+        TableScan(np.zeros((1, 4, 256), dtype=np.float32), zeros, zeros).topk(codes, 1)
+    with pytest.raises(IndexError, match="outside"):
+        TableScan(np.zeros((1, 3, 256), dtype=np.float32), zeros, zeros).topk(codes, 1, np.array([4]))

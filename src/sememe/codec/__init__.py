@@ -28,7 +28,6 @@ _LAZY = {
     "Quantizer": "base",
     "RaBitQ": "rabitq",
     "Residual": "residual_cells",
-    "ResidualQuantizer": "residual",
     "ResidualBinary": "residual_binary",
     "SparseFlops": "sparse_flops",
     "Ternary": "ternary",
@@ -63,7 +62,6 @@ __all__ = [
     "RaBitQ",
     "Residual",
     "ResidualBinary",
-    "ResidualQuantizer",
     "SparseFlops",
     "Ternary",
     "Transform",
@@ -90,7 +88,6 @@ if TYPE_CHECKING:
     from sememe.codec.product import ProductQuantizer
     from sememe.codec.project import Project
     from sememe.codec.rabitq import RaBitQ
-    from sememe.codec.residual import ResidualQuantizer
     from sememe.codec.residual_binary import ResidualBinary
     from sememe.codec.residual_cells import Residual
     from sememe.codec.sparse_flops import SparseFlops

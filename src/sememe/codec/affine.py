@@ -83,7 +83,7 @@ class Affine(Quantizer):
         bits = self._bits()
         return 0 if bits == 8 else 1 << (bits - 1)
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+    def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """The levels are whole numbers: weights take the steps, constants the offsets."""
         queries = self._check_input(Q).astype(np.float64)
         offset = np.broadcast_to(np.asarray(self.offset_, dtype=np.float64), (queries.shape[1],))
@@ -91,7 +91,7 @@ class Affine(Quantizer):
         return SymbolScan(
             weights=queries * np.asarray(self.step_, dtype=np.float64),
             constants=queries @ offset,
-            levels=np.arange(1 << bits) - float(self._zero() if bits < 8 else 128),
+            levels=np.arange(1 << bits, dtype=np.float64) - (self._zero() if bits < 8 else 128),
             bits=bits,
             signed=bits == 8,
         )

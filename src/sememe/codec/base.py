@@ -19,6 +19,7 @@ from sememe.contracts import Codes, Vectors, unit_rows
 from sememe.errors import InputError
 from sememe.estimator import Estimator
 from sememe.kernels.symbols import SymbolScan
+from sememe.kernels.tables import TableScan
 
 _SCRATCH = 1 << 20  # bytes of widened rows at a time: what stays in a core's cache
 _MOST_ROWS = 1 << 14
@@ -137,8 +138,8 @@ class Quantizer(Estimator, ABC):
         """Inner products of float queries ``(q, d)`` with the decoded codes, float32 ``(q, n)``, block by block."""
         return self.scorer(Q)(codes)
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
-        """Queries ``(q, d)`` prepared for the compiled scan, where codes are symbols with levels; None for others.
+    def native_scan(self, Q: Vectors) -> SymbolScan | TableScan | None:
+        """Queries ``(q, d)`` prepared for the compiled scan of these codes; None where there is none.
 
         Its scores are those of ``scores``, to float32 rounding.
         """

@@ -140,7 +140,7 @@ class FP8(Quantizer):
     def _decode(self, codes: Codes) -> Vectors:
         return floats.decode_minifloat(codes, self._form()) * np.float32(1 / self.scale_)
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+    def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """Each of the 256 codes stands for a level; those that are never written, for zero."""
         queries = self._check_input(Q).astype(np.float64)
         form = self._form()

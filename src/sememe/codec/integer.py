@@ -73,9 +73,9 @@ class _Integer(Affine):
         packed, scale = self._split(codes)
         return super()._decode(packed) * scale[:, None]
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+    def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """With a scale for each vector, that scale is the row's tail."""
-        scan = super().symbol_scan(Q)
+        scan = super().native_scan(Q)
         if scan is None or not self._by_vector():
             return scan
         return replace(scan, tail="bfloat16", tail_offset=self.code_bytes_ - _SCALE_BYTES)

@@ -151,11 +151,11 @@ class PlaneCode(Quantizer):
     def _decode(self, codes: Codes) -> NDArray[Any]:
         return self._decode_depth(codes, 8)
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+    def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """Every bit of every plane is a symbol of its own."""
-        return self._symbol_scan(self._check_input(Q), 8)
+        return self._native_scan(self._check_input(Q), 8)
 
-    def _symbol_scan(self, Q: Vectors, depth: int) -> SymbolScan:
+    def _native_scan(self, Q: Vectors, depth: int) -> SymbolScan:
         queries = Q.astype(np.float64) / self.scale_
         turned = queries @ self._rotation().T.astype(np.float64)
         weight, offset = self._affine(depth)
@@ -257,9 +257,9 @@ class Prefix(Quantizer):
     def _decode(self, codes: Codes) -> NDArray[Any]:
         return self.fine._decode_depth(codes, self.depth)
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+    def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """As of the fine code, without the planes that are left out."""
-        return self.fine._symbol_scan(self._check_input(Q), self.depth)
+        return self.fine._native_scan(self._check_input(Q), self.depth)
 
     def _row_scratch(self, queries: int) -> int:
         return self.fine._row_scratch(queries)

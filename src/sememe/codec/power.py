@@ -96,9 +96,9 @@ class Power(Uniform):
         k = stored.astype(np.uint8).view(np.int8).astype(np.float64) if bits == 8 else stored - float(1 << (bits - 1))
         return (np.sign(k) * np.abs(k) ** (1 / self.exponent_) * top ** (1 - 1 / self.exponent_)).astype(np.float32)
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+    def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """The levels are uneven; those of eight bits are stored as int8, so -128 comes first."""
-        scan = super().symbol_scan(Q)
+        scan = super().native_scan(Q)
         levels = self._levels().astype(np.float64)
         return None if scan is None else replace(scan, levels=np.roll(levels, 128) if scan.signed else levels)
 

@@ -14,7 +14,8 @@ from sememe.contracts import Codes, Vectors
 from sememe.kernels import bits as packing
 from sememe.kernels import dots
 from sememe.kernels.kmeans import kmeans
-from sememe.kernels.tables import byte_tables, encode_subspaces, table_sums
+from sememe.kernels.product import encode_subspaces
+from sememe.kernels.tables import TableScan, byte_tables, table_sums
 
 _ROWS_A_CENTRE = 64  # training rows for each centre; more gain less than a percent of error
 _ITERATIONS = 12
@@ -195,20 +196,37 @@ class ProductQuantizer(Quantizer):
     def _row_scratch(self, queries: int) -> int:
         return 2 * self.code_bytes_ if queries <= dots.FEW else super()._row_scratch(queries)
 
-    def _prepare(self, Q: Vectors) -> BlockScorer:
+    def native_scan(self, Q: Vectors) -> TableScan | None:
+        """A look-up a byte; for many queries one matrix product with decoded rows is cheaper."""
+        if len(Q) > dots.FEW:
+            return None
+        turned, shift = self._turned(self._check_input(Q))
+        nothing = np.zeros(len(turned), dtype=np.float32)
+        if shift is None:
+            return TableScan(self._tables(turned), nothing, nothing)
+        return TableScan(self._tables(turned), nothing, shift, first=1, scales=self.levels_)
+
+    def _turned(self, Q: Vectors) -> tuple[Vectors, NDArray[np.float32] | None]:
+        """Queries as the centres see them, and with a norm what is added to every score, ``(q,)``."""
         turned = Q * np.float32(1 / self.scale_)
-        shift = (turned @ self.mean_).astype(np.float32)[:, None] if self._norm_bytes() else None
-        if self.rotate:
-            turned = turned @ self.rotation_.T
+        shift = (turned @ self.mean_).astype(np.float32) if self._norm_bytes() else None
+        return np.asarray(turned @ self.rotation_.T if self.rotate else turned, dtype=np.float32), shift
+
+    def _tables(self, turned: Vectors) -> NDArray[np.float32]:
+        values = np.empty((len(turned), len(self.centres_), 1 << self.bits), dtype=np.float32)
+        for group, cut in enumerate(self._cuts()):
+            values[:, group] = turned[:, cut] @ self.centres_[group, :, : cut.stop - cut.start].T
+        return values if self.bits == 8 else byte_tables(values, self.bits)
+
+    def _prepare(self, Q: Vectors) -> BlockScorer:
+        turned, added = self._turned(Q)
+        shift = None if added is None else added[:, None]
         if len(Q) > dots.FEW:
             score = dots.float_dots(turned)
             if shift is None:
                 return lambda codes: score(self._rows_of(codes))
             return lambda codes: np.add(score(self._rows_of(codes)), shift, dtype=np.float32)
-        values = np.empty((len(Q), len(self.centres_), 1 << self.bits), dtype=np.float32)
-        for group, cut in enumerate(self._cuts()):
-            values[:, group] = turned[:, cut] @ self.centres_[group, :, : cut.stop - cut.start].T
-        tables = byte_tables(values, self.bits)
+        tables = self._tables(turned)
         if shift is None:
             return lambda codes: table_sums(tables, codes)
 

@@ -219,9 +219,9 @@ class ResidualBinary(Quantizer):
         return 8 * self.n_features_in_
 
     def _prepare(self, Q: Vectors) -> BlockScorer:
-        return self._scan(self.symbol_scan(Q))
+        return self._scan(self.native_scan(Q))
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan:
+    def native_scan(self, Q: Vectors) -> SymbolScan:
         """The levels are those of the signs; the mean's share stands at the last place, which is the same in all codes.
 
         So it is scaled with the row's factor like all others.

@@ -68,9 +68,9 @@ class Ternary(Affine):
         digits = np.uint8(1) + (gap > cut).view(np.uint8) - (gap < -cut).view(np.uint8)
         return packing.pack_trits(digits)
 
-    def symbol_scan(self, Q: Vectors) -> SymbolScan | None:
+    def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """Digits 0, 1, 2 stand for -1, 0, 1."""
-        scan = super().symbol_scan(Q)
+        scan = super().native_scan(Q)
         return None if scan is None else replace(scan, levels=np.array([-1.0, 0.0, 1.0]), bits=TRITS)
 
     def _bits(self) -> int:

@@ -10,6 +10,7 @@ _LAZY = {
     "KeyedVectors": "keyed",
     "Ledger": "ledger",
     "SemanticCache": "semantic_cache",
+    "VectorIndex": "vectors",
     "build": "engine",
     "fuse_hits": "fusion",
     "open": "engine",
@@ -22,6 +23,7 @@ __all__ = [
     "KeyedVectors",
     "Ledger",
     "SemanticCache",
+    "VectorIndex",
     "build",
     "fuse_hits",
     "open",
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from sememe.index.ledger import BuildReport, Ledger, predict
     from sememe.index.scan import topk
     from sememe.index.semantic_cache import SemanticCache
+    from sememe.index.vectors import VectorIndex
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.contracts import Vectors
+from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError
 from sememe.kernels import bits as packing
 from sememe.kernels.fastscan import NibbleBlocks
-from sememe.kernels.rescore import rescore
+from sememe.kernels.rescore import multiply, rescore
+from sememe.kernels.select import select
 
 # Levels of least squared error for a standard Gaussian ("Quantizing for Minimum Distortion", 1960).
 _LEVELS = {1: (-0.797885, 0.797885), 2: (-1.510418, -0.452780, 0.452780, 1.510418)}
@@ -117,6 +118,7 @@ class Cascade:
         self.sketch = Sketch.fit(vectors, bits=bits, seed=seed)
         self.blocks = NibbleBlocks.from_codes(self.sketch.encode(vectors), self.sketch.places)
         self._centres = self.sketch.centres
+        self._turn = np.ascontiguousarray(self.sketch.rotation.T)
 
     def topk(
         self,
@@ -141,7 +143,8 @@ class Cascade:
             A candidate is read if its expected score plus so many standard deviations reaches the k-th best of the
             first ones (``kernels.rescore``); 3 loses about a percent of recall, 4 a tenth of that.
         allow : ndarray, optional
-            Rows that count: bool ``(n,)``, or what ``blocks.bitmap`` made of it.
+            Rows that count: bool ``(n,)``, or what ``blocks.bitmap`` made of it. Where few rows pass, all of them are
+            scored exactly; otherwise the scan passes over blocks without any. Never fewer than ``k`` where ``k`` pass.
 
         Returns
         -------
@@ -151,7 +154,21 @@ class Cascade:
             int64; ties go to the lower row.
         """
         wanted = max(k, CANDIDATES * k if candidates is None else candidates)
-        Q = np.ascontiguousarray(Q, dtype=np.float32)
+        Q = as_vectors(Q, name="queries", dim=self.vectors.shape[1])
+        if allow is not None:
+            chosen = select(allow, len(self.vectors), self._few(wanted))
+            if chosen.rows is not None:
+                scores, found, _ = rescore(self.vectors, Q, chosen.rows[None].repeat(len(Q), axis=0), k)
+                return scores, found
+            allow = chosen.bits
         coarse, rows = self.blocks.topk(Q @ self.sketch.rotation, self._centres, wanted, allow=allow, ordered=False)
         scores, found, _ = rescore(self.vectors, Q, rows, k, coarse=coarse, margin=margin)
         return scores, found
+
+    def _few(self, wanted: int) -> int:
+        """Rows up to which a filter's rows are all scored exactly, without the sketches.
+
+        A row in memory takes as long as a block of sketches, and about that many blocks hold a row that passes; a
+        row on disk takes longer, so no more are read there than a search without a filter would read.
+        """
+        return wanted if isinstance(self.vectors, np.memmap) else max(wanted, len(self.blocks.words))

@@ -120,9 +120,7 @@ def add(
             segment, counts = write_segment(
                 transaction, pipeline, records, intake, store.path, seed=body["seed"], sample=body["sample"]
             )
-            codec, files = (
-                write_codec(transaction, pipeline) if not fitted and pipeline.chain is not None else ({}, {})
-            )
+            codec, files = write_codec(transaction, pipeline) if not fitted and pipeline.chain is not None else ({}, {})
             targets = _by_segment(intake.replaced)
             marks = _write_marks(transaction, segments, targets)
 

@@ -150,7 +150,8 @@ def search(parts: Sequence[Part], asked: Asked, k: int, **effort: float) -> Rank
 def _part(part: Part, asked: Asked, numbers: NDArray[np.int64], k: int, effort: dict[str, float]) -> Ranked:
     """The best of one part, global rows."""
     postings, mean = part.postings, asked.mean_length
-    lists = None if native.core() is None or (asked.weights < 0).any() else postings.whole(numbers)
+    signed = mean is None and bool((asked.weights < 0).any())
+    lists = None if native.core() is None or signed else postings.whole(numbers)
     if lists is None or (isinstance(lists, ImpactLists) and np.diff(asked.bounds).max() > MOST_TERMS):
         return _plain(part, asked, numbers, k)
     if isinstance(lists, ImpactLists):

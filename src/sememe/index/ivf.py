@@ -23,7 +23,7 @@ from sememe.contracts import Vectors
 from sememe.errors import CorruptIndex, InputError
 from sememe.index.arrays import layout_of
 from sememe.index.best import NO_ROW
-from sememe.index.scan import scan
+from sememe.index.scan import Ensure, scan
 from sememe.index.spool import VectorSpool
 from sememe.kernels.cells import FLAT, Cells
 
@@ -61,7 +61,7 @@ class Lists:
 
 
 def arranged(cells: Cells, X: Iterable[Vectors]) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Offsets ``(c + 1,)`` of the lists of all rows in the blocks, and the rows ``(n,)`` list by list, ascending in each."""
+    """Offsets ``(c + 1,)`` of the lists of all rows in the blocks, and the rows ``(n,)`` list by list."""
     return gathered(len(cells), np.concatenate([np.zeros(0, dtype=np.int32), *map(cells.assign, X)]))
 
 
@@ -188,8 +188,8 @@ class Ivf:
             chosen = _opened(promise[query], sizes, probes, wanted if places is None else enough)
             at = _ranges(bounds[chosen], sizes[chosen])
             ensure = segment.ensure_codes
-            if lists.order is None and places is None:
-                _ensure(segment, bounds[chosen], bounds[chosen + 1])
+            if ensure is not None and lists.order is None and places is None:
+                _verify(ensure, segment.codes.shape[1], bounds[chosen], bounds[chosen + 1])
                 ensure = None
             candidates = lists.rows(at if places is None else places[at])
             scores[query], found[query] = scan(quantizer, Q[query : query + 1], segment.codes, k, candidates, ensure)
@@ -213,11 +213,10 @@ def _ranges(starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.i
     return np.arange(int(sizes.sum())) + np.repeat(starts - before, sizes)
 
 
-def _ensure(segment: Any, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
-    """Have the codes of ranges of rows verified: a call for each range, not a look at each row."""
-    width = segment.codes.shape[1]
+def _verify(ensure: Ensure, width: int, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+    """Have ranges of codes of so many bytes verified: a call for each range, not a look at each row."""
     for start, stop in zip((starts * width).tolist(), (stops * width).tolist()):
-        segment.ensure_codes(start, stop)
+        ensure(start, stop)
 
 
 def _flat(cells: Cells) -> dict[str, NDArray[Any]]:

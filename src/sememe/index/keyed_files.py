@@ -121,7 +121,7 @@ def _text(file: Path, data: NDArray[np.uint8], start: int, d: int, n: int | None
 
 
 def _word2vec_binary(file: Path, data: NDArray[np.uint8], at: int, n: int, d: int) -> Table:
-    raw, size = memoryview(data), 4 * d
+    raw, size = data.data, 4 * d
     vectors, keys = np.empty((n, d), dtype=np.float32), []
     whole = data.tobytes() if len(data) < 1 << 16 else None
     for row in range(n):
@@ -149,12 +149,13 @@ def _fasttext(file: Path, data: NDArray[np.uint8]) -> Table:
     from sememe.index.spelling import subwords
 
     cut = InputError("the fastText model is cut short or damaged", where=str(file), fix="get it again")
+    raw = data.data
     try:
-        version = struct.unpack_from("<i", data, 4)[0]
-        args = _FASTTEXT_ARGS.unpack_from(data, 8)
+        version = struct.unpack_from("<i", raw, 4)[0]
+        args = _FASTTEXT_ARGS.unpack_from(raw, 8)
         dim, buckets, shortest, longest = args[0], args[8], args[9], args[10]
         at = 8 + _FASTTEXT_ARGS.size
-        size, words, labels, _, pruned = _FASTTEXT_WORDS.unpack_from(data, at)
+        size, words, labels, _, pruned = _FASTTEXT_WORDS.unpack_from(raw, at)
         at += _FASTTEXT_WORDS.size
         if version not in (11, 12) or pruned > 0:
             raise InputError(
@@ -174,7 +175,7 @@ def _fasttext(file: Path, data: NDArray[np.uint8]) -> Table:
             if data[at - 1] == 0:  # a word rather than a label
                 keys.append(key)
         quantized = bool(data[at])
-        rows, width = struct.unpack_from("<qq", data, at + 1)
+        rows, width = struct.unpack_from("<qq", raw, at + 1)
         at += 17
         if quantized:
             raise InputError("a quantized fastText model is not supported", where=str(file), fix="give the .bin model")

@@ -76,7 +76,7 @@ def scan(
     """``topk`` for queries that are already projected, over the codes of one quantizer."""
     n, width = codes.shape
     core = native.core()
-    compiled = quantizer.symbol_scan(Q) if core is not None and n and len(Q) else None
+    compiled = quantizer.native_scan(Q) if core is not None and n and len(Q) else None
     if compiled is not None:
         verify(codes, rows, ensure)
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = compiled.topk(codes, k, rows, core)

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,12 +19,14 @@ from numpy.typing import NDArray
 
 from sememe import progress
 from sememe.contracts import Codes, Vectors
-from sememe.errors import ConflictError, InputError, RecipeError
-from sememe.index.arrays import write_packed
+from sememe.errors import ConflictError, CorruptIndex, InputError, RecipeError
+from sememe.index.arrays import Packed, write_packed
 from sememe.index.changes import write_codec
-from sememe.index.ivf import SAMPLE, Ivf, gathered
+from sememe.index.ivf import SAMPLE, Ivf, cells_of, gathered
 from sememe.index.pipeline import Pipeline
 from sememe.index.scan import Flat
+from sememe.index.storage.fs import FileSystem
+from sememe.index.storage.layout import Listing
 from sememe.index.storage.manifest import Manifest, Segment
 from sememe.index.storage.store import Store
 from sememe.index.vector_source import Source
@@ -34,6 +38,7 @@ from sememe.recipe import Recipe
 if TYPE_CHECKING:
     from sememe.index.storage.transaction import Transaction
 
+KIND = "sememe-vectors"
 PORTION = 1 << 20  # rows at most
 FEWEST = 4096  # rows of a portion, at least
 TRAIN = 50_000  # rows that a codec is fitted on
@@ -223,3 +228,74 @@ def append(fresh: Manifest, base: Manifest, segments: list[Segment], **facts: An
     for segment in segments:
         kept.append(replace(segment, name=segment_name(fresh.generation, [s.name for s in kept])))
     return replace(fresh, segments=tuple(kept), body={**fresh.body, **facts})
+
+
+def load_cells(store: Store, dim: int) -> Cells | None:
+    """The centres of the index, of so many columns; None where its kind has none."""
+    layout = store.manifest.body.get("cells")
+    if layout is None:
+        return None
+    try:
+        packed = Packed(store.file(store.manifest.files["cells"]), layout)
+        return cells_of({name: packed.get(name).all() for name in layout}, dim)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CorruptIndex):
+            raise
+        raise CorruptIndex(f"the centres are malformed ({error!r})", where=str(store.path)) from None
+
+
+def unfinished(path: str | PathLike[str], fs: Any) -> Store | None:
+    """The store of a build that was interrupted after its first commit; None where there is none."""
+    fs = fs or FileSystem()
+    if not Path(path).is_dir() or not Listing.read(fs, Path(path)).highest:
+        return None
+    store = Store.open(path, fs=fs)
+    if store.manifest.body.get("kind") == KIND and store.manifest.body.get("building"):
+        return store
+    store.close()
+    return None
+
+
+def must_match(store: Store, pipeline: Pipeline, source: Source, ids: bool, seed: int) -> None:
+    """Refuse to go on with a build that was begun with something else."""
+    here = {"recipe": str(pipeline.recipe), "dim": source.dim, "ids": ids, "seed": seed}
+    for name, value in here.items():
+        if store.manifest.body.get(name) != value:
+            raise InputError(
+                f"a build with {name} {store.manifest.body.get(name)!r} was interrupted here, and this is {value!r}",
+                where=str(store.path),
+                fix="go on with the same, or give resume=False to begin anew",
+            )
+
+
+def fill(
+    store: Store,
+    pipeline: Pipeline,
+    cells: Cells | None,
+    source: Source,
+    ids: NDArray[np.int64] | None,
+    size: int,
+) -> None:
+    """Write what is not there yet, a commit a portion, and declare the index done."""
+    import xxhash
+
+    done = store.manifest.segments
+    start = sum(segment.rows for segment in done[:-1])  # the last portion is read again and compared
+    coming = portions(source, start, size, ids, first=done[-1].rows if done else None)
+    if done:
+        X, _ = next(coming, (np.empty((0, source.dim), dtype=np.float32), None))
+        if xxhash.xxh3_64_hexdigest(X.data) != done[-1].info.get("input"):
+            raise InputError(
+                f"rows {start} to {start + done[-1].rows} are not those of the interrupted build",
+                where=str(store.path),
+                fix="give the same vectors, or resume=False to begin anew",
+            )
+    for X, some in coming:
+        with store.begin() as transaction:
+            base = store.manifest
+            new = write_portion(transaction, pipeline, cells, X, some)
+            transaction.commit(lambda fresh, base=base, new=new: append(fresh, base, [new]))  # type: ignore[misc]
+    with store.begin() as transaction:
+        base = store.manifest
+        transaction.commit(lambda fresh: append(fresh, base, [], building=False))
+    store.vacuum(keep=1)

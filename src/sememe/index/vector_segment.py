@@ -16,7 +16,7 @@ from sememe.codec.floating import FP16, FP32
 from sememe.contracts import Vectors
 from sememe.errors import CorruptIndex
 from sememe.index.ivf import Lists
-from sememe.index.scan import gather, scan
+from sememe.index.scan import Ensure, gather, scan
 from sememe.index.segment import is_tombstone
 from sememe.kernels.cells import Cells
 from sememe.kernels.rescore import rescore
@@ -45,7 +45,7 @@ class VectorSegment:
     Attributes
     ----------
     codes : uint8 array of shape (passages, code_bytes)
-        In order of places; ``ensure_codes(start, stop)`` verifies a range of bytes before it is read.
+        In order of places; ``ensure_codes`` verifies a range of bytes before it is read.
     passages : int
         Rows, deleted ones included. (Index kinds call them so.)
     """
@@ -80,9 +80,10 @@ class VectorSegment:
             raise CorruptIndex("the lists do not fit their segment", where=self.entry.name, fix="run: sememe verify")
         return Lists(cells, offsets)
 
-    def ensure_codes(self, start: int, stop: int) -> None:
-        """Verify bytes ``[start, stop)`` of the codes."""
-        self._codes_file.ensure(start, stop)
+    @property
+    def ensure_codes(self) -> Ensure | None:
+        """What verifies a range of bytes of the codes; None once all are verified, which spares short scans a look."""
+        return None if self._codes_file.all_checked else self._codes_file.ensure
 
     def _ensure_fine(self, start: int, stop: int) -> None:
         self._fine_file.ensure(start, stop)
@@ -179,7 +180,7 @@ class VectorSegment:
         codes = self.fine_codes
         assert codes is not None
         if isinstance(fine, (FP16, FP32)):
-            table = codes.view(np.float16 if isinstance(fine, FP16) else np.float32)
+            table: NDArray[Any] = codes.view(np.float16 if isinstance(fine, FP16) else np.float32)
             self._fine_file.ensure_rows(places, codes.shape[1])
             scores, found, _ = rescore(table, q, places[None], k)
             return scores, found

@@ -17,7 +17,7 @@ from sememe.contracts import Vectors
 from sememe.errors import InputError
 
 STEP = 4 << 20  # bytes of float32 handed on at a time
-_BINARY = {".fbin": "<f4", ".i8bin": "<i1", ".u8bin": "<u1"}  # two int32 (rows, columns), then the rows
+_BINARY = {".fbin": "<f4", ".hbin": "<f2", ".i8bin": "<i1", ".u8bin": "<u1"}  # two int32 (rows, columns), then the rows
 Given = NDArray[Any] | str | PathLike[str] | Iterable[NDArray[Any]]
 
 
@@ -26,7 +26,7 @@ class Source:
 
     Parameters
     ----------
-    given : array (n, d), path of a .npy, .fbin, .i8bin or .u8bin file, or iterable of arrays (b, d)
+    given : array (n, d), path of a .npy, .fbin, .hbin, .i8bin or .u8bin file, or iterable of arrays (b, d)
         Of any real type; an iterable may end at any row and blocks may be of any size.
 
     Attributes

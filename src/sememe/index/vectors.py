@@ -13,35 +13,41 @@ from __future__ import annotations
 
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.contracts import Vectors, as_vectors
+from sememe.catalog import Paper, register
+from sememe.contracts import as_vectors
 from sememe.errors import ConflictError, CorruptIndex, FormatError, InputError
 from sememe.index import vector_build as building
-from sememe.index.arrays import Packed
-from sememe.index.best import NO_ROW
 from sememe.index.changes import load_codec
-from sememe.index.ivf import cells_of
 from sememe.index.pipeline import Pipeline
-from sememe.index.storage.layout import Listing
 from sememe.index.storage.manifest import Manifest
 from sememe.index.storage.store import Store
+from sememe.index.vector_search import VectorSearcher
 from sememe.index.vector_segment import Found, VectorSegment
 from sememe.index.vector_source import Given, Source
 from sememe.kernels import native
-from sememe.kernels.cells import Cells
 from sememe.recipe import Recipe
 
-KIND = "sememe-vectors"
-SPARE = 256  # deleted rows up to which a search asks for as many more instead of naming all the others
 MAX_K = 100_000
 
 
+@register(
+    "bigranular",
+    room="index",
+    kind="store",
+    summary="An index over bare vectors: codes in memory, finer codes or floats on disk, read for the shortlist only.",
+    paper=Paper(
+        "Progressively Optimized Bi-Granular Document Representation for Scalable Embedding Based Retrieval",
+        2022,
+        "2201.05409",
+    ),
+    claim="Light codes with a shortlist verified from disk rank nearly as the dense vectors would.",
+)
 class VectorIndex:
     """A searchable set of vectors on disk. Made by ``build`` or ``open``; a context manager.
 
@@ -61,7 +67,7 @@ class VectorIndex:
 
     def _load(self) -> None:
         load_codec(self._store, self._pipeline)
-        self._cells = _load_cells(self._store, int(self._pipeline.chain.dim_out_))
+        self._cells = building.load_cells(self._store, int(self._pipeline.chain.dim_out_))
         self.dim = int(self._pipeline.chain.dim_in_)
         self._segments: list[VectorSegment] = []
         offset = 0
@@ -69,7 +75,7 @@ class VectorIndex:
             self._segments.append(VectorSegment(self._store, entry, offset, self._cells))
             offset += entry.rows
         self.rows = offset
-        self._offsets = np.array([segment.offset for segment in self._segments], dtype=np.int64)
+        self._searcher = VectorSearcher(self._pipeline, self._segments)
 
     # -- build and open -------------------------------------------------------------------------------------------
 
@@ -95,7 +101,7 @@ class VectorIndex:
         ----------
         path : path-like
             The folder of the index.
-        vectors : array of shape (n, d), path of a .npy, .fbin, .i8bin or .u8bin file, or iterable of arrays (b, d)
+        vectors : array (n, d), path of a .npy, .fbin, .hbin, .i8bin or .u8bin file, or iterable of arrays (b, d)
             Rows are kept as they are; give unit rows for cosine.
         recipe : str or Recipe
             ``[transform |]* [quantizer |] index [| rescore:...]``, for example ``"int4 | ivf:4096 | rescore:fp16"``.
@@ -129,10 +135,10 @@ class VectorIndex:
         if numbers is not None and source.rows is not None and len(numbers) != source.rows:
             raise InputError(f"{len(numbers)} ids were given for {source.rows} vectors", fix="give one for each")
         plan = building.Plan.of(memory, pipeline, source.dim, checkpoint)
-        store = _unfinished(path, fs) if resume else None
+        store = building.unfinished(path, fs) if resume else None
         if store is None:
             body = {
-                "kind": KIND,
+                "kind": building.KIND,
                 "recipe": str(pipeline.recipe),
                 "dim": source.dim,
                 "seed": int(seed),
@@ -140,16 +146,16 @@ class VectorIndex:
                 "ids": numbers is not None,
                 "building": True,
             }
-            replaced = overwrite or (not resume and _begun(path, fs))
+            replaced = overwrite or (not resume and building.unfinished(path, fs) is not None)
             store = Store.create(path, body, fs=fs, overwrite=replaced)
             sample = source.sample(plan.sample, seed) if train is None else as_vectors(train, name="train")
             cells = building.learn(store, pipeline, as_vectors(sample, name="train", dim=source.dim), seed)
             del sample
         else:
-            _must_match(store, pipeline, source, numbers is not None, int(seed))
+            building.must_match(store, pipeline, source, numbers is not None, int(seed))
             load_codec(store, pipeline)
-            cells = _load_cells(store, int(pipeline.chain.dim_out_))
-        _fill(store, pipeline, cells, source, numbers, min(plan.portion, int(store.manifest.body["portion"])))
+            cells = building.load_cells(store, int(pipeline.chain.dim_out_))
+        building.fill(store, pipeline, cells, source, numbers, min(plan.portion, int(store.manifest.body["portion"])))
         return cls(store, pipeline)
 
     @classmethod
@@ -220,7 +226,7 @@ class VectorIndex:
         scores : float32 array of shape (q, k)
             Best first, of the finest codes; -inf where fewer than ``k`` rows may be found.
         rows : int64 array of shape (q, k)
-            Ties go to the lower row (of the coarse codes, and of the finer ones in the shortlist); -1 as above.
+            -1 as above. Ties go to the lower row in a flat index, to the earlier place in lists.
 
         Raises
         ------
@@ -233,98 +239,9 @@ class VectorIndex:
             if value is not None and (isinstance(value, bool) or value < 1):
                 raise InputError(f"{name} must be at least 1, got {value!r}")
         queries = as_vectors(Q, name="queries", dim=self.dim)
-        allowed = self._allowed(allow, rows)
+        allowed = self._searcher.allowed(allow, rows)
         with native.limited(threads):
-            return self._search(queries, int(k), allowed, oversample, probes)
-
-    def _allowed(self, allow: Any, rows: Any) -> list[NDArray[np.int64] | None]:
-        """Ascending rows of each segment that a filter lets through; None where there is no filter."""
-        if allow is None and rows is None:
-            return [None] * len(self._segments)
-        if rows is None:
-            mask = np.asarray(allow)
-            if mask.dtype != bool or mask.shape != (self.rows,):
-                raise InputError(f"allow must be bool of shape ({self.rows},), got {mask.dtype} of shape {mask.shape}")
-            return [np.flatnonzero(mask[s.offset : s.offset + s.passages]) for s in self._segments]
-        if allow is not None:
-            raise InputError("allow and rows were both given", fix="give one of them")
-        chosen = np.unique(np.asarray(rows))
-        if chosen.size and chosen.dtype.kind not in "iu":
-            raise InputError(f"rows must be whole numbers, got {chosen.dtype}")
-        chosen = chosen.astype(np.int64)
-        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < self.rows:
-            raise InputError(f"rows reach from {chosen[0]} to {chosen[-1]}, and there are {self.rows}")
-        cuts = np.searchsorted(chosen, self._offsets[1:])
-        return [part - s.offset for part, s in zip(np.split(chosen, cuts), self._segments)]
-
-    def _search(
-        self, queries: Vectors, k: int, allowed: list[NDArray[np.int64] | None], oversample: int | None, effort: Any
-    ) -> Found:
-        pipeline, rescore = self._pipeline, self._pipeline.rescore
-        wanted = k if rescore is None else rescore.shortlist(k, oversample)
-        projected = pipeline.chain.project(queries) if pipeline.chain.transforms else queries
-        parts = []
-        for segment, rows in zip(self._segments, allowed):
-            scores, places = self._one(segment, projected, wanted, rows, effort)
-            parts.append((scores, np.where(places >= 0, places + segment.offset, NO_ROW)))
-        scores, places = _best(parts, wanted, len(queries))
-        if rescore is not None:
-            scores, places = self._rescored(queries if rescore.full else projected, places, k)
-        found = self._rows_at(places)
-        if scores.shape[1] < k:
-            wide = ((0, 0), (0, k - scores.shape[1]))
-            scores = np.pad(scores, wide, constant_values=-np.inf)
-            found = np.pad(found, wide, constant_values=NO_ROW)
-        return scores, found
-
-    def _one(
-        self, segment: VectorSegment, Q: Vectors, k: int, rows: NDArray[np.int64] | None, effort: int | None
-    ) -> Found:
-        """The best places of one segment that are not deleted; rows None: without a filter."""
-        kind, quantizer = self._pipeline.kind, self._pipeline.chain.quantizer
-        filtered = rows is not None
-        if rows is None and segment.deleted is not None:
-            if segment.dead <= min(SPARE, segment.passages // 4):
-                more = kind.search(segment, quantizer, Q, k + segment.dead, None, False, effort)
-                return _without(segment, *more, k)
-            rows = segment.alive_rows
-        elif rows is not None and segment.deleted is not None:
-            rows = rows[~segment.deleted[rows]]
-        if rows is None:
-            found: Found = kind.search(segment, quantizer, Q, k, None, False, effort)
-            return found
-        if not len(rows):
-            return np.empty((len(Q), 0), dtype=np.float32), np.empty((len(Q), 0), dtype=np.int64)
-        found = kind.search(segment, quantizer, Q, k, segment.places_of(rows), filtered, effort)
-        return found
-
-    def _rescored(self, Q: Vectors, places: NDArray[np.int64], k: int) -> Found:
-        """Score the shortlist of places ``(q, s)`` again with the finer codes and keep ``k``."""
-        scores = np.full((len(Q), min(k, places.shape[1])), -np.inf, dtype=np.float32)
-        found = np.full(scores.shape, NO_ROW, dtype=np.int64)
-        for query in range(len(Q)):
-            listed = np.sort(places[query][places[query] >= 0])
-            cuts = np.searchsorted(listed, self._offsets[1:])
-            parts = []
-            for segment, some in zip(self._segments, np.split(listed, cuts)):
-                if len(some):
-                    q = Q[query : query + 1]
-                    values, best = segment.rescored(self._pipeline.fine, q, some - segment.offset, k)
-                    parts.append((values, best + segment.offset))
-            values, best = _best(parts, k, 1)
-            scores[query, : values.shape[1]], found[query, : best.shape[1]] = values[0], best[0]
-        return scores, found
-
-    def _rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Global rows of global places; -1 stays."""
-        if self._cells is None or not places.size:
-            return places
-        owners = np.searchsorted(self._offsets, places, side="right") - 1
-        out = places.copy()
-        for number in np.unique(owners[places >= 0]).tolist():
-            segment, here = self._segments[number], (owners == number) & (places >= 0)
-            out[here] = segment.rows_at(places[here] - segment.offset) + segment.offset
-        return out
+            return self._searcher.ranked(queries, int(k), allowed, oversample, probes)
 
     # -- change ---------------------------------------------------------------------------------------------------
 
@@ -361,6 +278,7 @@ class VectorIndex:
             Another writer changed the index since it was opened; ``refresh`` and try again.
         """
         wanted = building.check_ids(np.atleast_1d(np.asarray(ids)) if np.size(ids) else np.empty(0, np.int64))
+        assert wanted is not None
         targets: dict[str, NDArray[np.bool_]] = {}
         for segment in self._segments:
             known = segment.ids()
@@ -377,8 +295,8 @@ class VectorIndex:
         with self._store.begin() as transaction:
             marks = {}
             for segment in self._segments:
-                if (hit := targets.get(segment.entry.name)) is not None:  # type: ignore[assignment]
-                    both = hit if segment.deleted is None else hit | segment.deleted
+                if segment.entry.name in targets:
+                    both = targets[segment.entry.name] | (False if segment.deleted is None else segment.deleted)
                     marks[segment.entry.name] = transaction.write("deleted", np.packbits(both))
 
             def update(fresh: Manifest) -> Manifest:
@@ -465,116 +383,11 @@ class VectorIndex:
         self.close()
 
 
-def _best(parts: list[Found], k: int, queries: int) -> Found:
-    """The ``k`` best of rankings ``(q, k')`` that share no row, best first, ties to the lower row."""
-    if len(parts) == 1:
-        return parts[0][0][:, :k], parts[0][1][:, :k]
-    if not parts:
-        return np.empty((queries, 0), dtype=np.float32), np.empty((queries, 0), dtype=np.int64)
-    scores, rows = (np.concatenate(part, axis=1) for part in zip(*parts))
-    order = np.lexsort((rows, -scores), axis=1)[:, :k]
-    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
-
-
-def _without(segment: VectorSegment, scores: NDArray[np.float32], places: NDArray[np.int64], k: int) -> Found:
-    """A ranking less the deleted rows, cut to ``k``."""
-    assert segment.deleted is not None
-    gone = (places < 0) | segment.deleted[segment.rows_at(np.maximum(places, 0))]
-    order = np.argsort(gone, axis=1, kind="stable")[:, :k]
-    kept = np.take_along_axis(gone, order, axis=1)
-    return (
-        np.where(kept, np.float32(-np.inf), np.take_along_axis(scores, order, axis=1)),
-        np.where(kept, NO_ROW, np.take_along_axis(places, order, axis=1)),
-    )
-
-
 def _check_body(store: Store) -> dict[str, Any]:
     body = store.manifest.body
-    if body.get("kind") != KIND:
+    if body.get("kind") != building.KIND:
         fix = "use sememe.open" if body.get("kind") == "sememe" else None
         raise FormatError("this is not an index over bare vectors", where=str(store.path), fix=fix)
     if not isinstance(body.get("recipe"), str):
         raise CorruptIndex("the manifest does not say what the recipe is", where=str(store.path))
     return body
-
-
-def _load_cells(store: Store, dim: int) -> Cells | None:
-    layout = store.manifest.body.get("cells")
-    if layout is None:
-        return None
-    try:
-        packed = Packed(store.file(store.manifest.files["cells"]), layout)
-        return cells_of({name: packed.get(name).all() for name in layout}, dim)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, CorruptIndex):
-            raise
-        raise CorruptIndex(f"the centres are malformed ({error!r})", where=str(store.path)) from None
-
-
-# -- building ---------------------------------------------------------------------------------------------------------
-
-
-def _begun(path: str | PathLike[str], fs: Any) -> bool:
-    store = _unfinished(path, fs)
-    if store is not None:
-        store.close()
-    return store is not None
-
-
-def _unfinished(path: str | PathLike[str], fs: Any) -> Store | None:
-    """The store of a build that was interrupted after its first commit; None where there is none."""
-    from sememe.index.storage.fs import FileSystem
-
-    fs = fs or FileSystem()
-    if not Path(path).is_dir() or not Listing.read(fs, Path(path)).highest:
-        return None
-    store = Store.open(path, fs=fs)
-    if store.manifest.body.get("kind") == KIND and store.manifest.body.get("building"):
-        return store
-    store.close()
-    return None
-
-
-def _must_match(store: Store, pipeline: Pipeline, source: Source, ids: bool, seed: int) -> None:
-    """Refuse to go on with a build that was begun with something else."""
-    here = {"recipe": str(pipeline.recipe), "dim": source.dim, "ids": ids, "seed": seed}
-    for name, value in here.items():
-        if store.manifest.body.get(name) != value:
-            raise InputError(
-                f"a build with {name} {store.manifest.body.get(name)!r} was interrupted here, and this is {value!r}",
-                where=str(store.path),
-                fix="go on with the same, or give resume=False to begin anew",
-            )
-
-
-def _fill(
-    store: Store,
-    pipeline: Pipeline,
-    cells: Cells | None,
-    source: Source,
-    ids: NDArray[np.int64] | None,
-    size: int,
-) -> None:
-    """Write what is not there yet, a commit a portion, and declare the index done."""
-    import xxhash
-
-    done = store.manifest.segments
-    start = sum(segment.rows for segment in done[:-1])  # the last portion is read again and compared
-    coming = building.portions(source, start, size, ids, first=done[-1].rows if done else None)
-    if done:
-        X, _ = next(coming, (np.empty((0, source.dim), dtype=np.float32), None))
-        if xxhash.xxh3_64_hexdigest(X.data) != done[-1].info.get("input"):
-            raise InputError(
-                f"rows {start} to {start + done[-1].rows} are not those of the interrupted build",
-                where=str(store.path),
-                fix="give the same vectors, or resume=False to begin anew",
-            )
-    for X, some in coming:
-        with store.begin() as transaction:
-            base = store.manifest
-            new = building.write_portion(transaction, pipeline, cells, X, some)
-            transaction.commit(lambda fresh, base=base, new=new: building.append(fresh, base, [new]))  # type: ignore[misc]
-    with store.begin() as transaction:
-        base = store.manifest
-        transaction.commit(lambda fresh: building.append(fresh, base, [], building=False))
-    store.vacuum(keep=1)

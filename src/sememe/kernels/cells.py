@@ -21,7 +21,8 @@ F32 = NDArray[np.float32]
 FLAT = 256  # centres up to which there is only one group
 GROUPS = 8  # groups in which a row looks for its cell
 _BLOCK = 1 << 14  # rows assigned at a time
-_RATE = 0.05  # of the mean gap between a row's best two cells, by which a cell of e times the mean size is held back
+_RATE = 0.1  # of the gap between a row's best two cells, by which a cell of e times the mean size is held back
+_MOST = 0.3  # of the mean gap: beyond that a cell could swallow its neighbours at once
 _REACH = 0.4  # of a cell's scatter, by which its best row is expected to beat its centre
 
 
@@ -128,12 +129,10 @@ class Cells:
     def _refined(self, X: F32, held_back: NDArray[np.float64]) -> tuple[Cells, NDArray[np.float64]]:
         """One step: centres move to the means of their rows, crowded cells are held back a little more."""
         count = len(self)
-        owner, gap, spread = np.empty(len(X), dtype=np.int32), 0.0, 0
+        owner, gap = np.empty(len(X), dtype=np.int32), np.empty(len(X), dtype=np.float32)
         for start in range(0, len(X), _BLOCK):
             owner[start : start + _BLOCK], best, second = self._search(X[start : start + _BLOCK])
-            told = np.isfinite(second)
-            gap += float((best[told] - second[told]).sum(dtype=np.float64))
-            spread += int(told.sum())
+            gap[start : start + _BLOCK] = np.where(np.isfinite(second), best - second, 0)
         sizes = np.bincount(owner, minlength=count)
         order = np.argsort(owner, kind="stable")
         held = np.flatnonzero(sizes)
@@ -144,7 +143,11 @@ class Cells:
         reach = np.zeros(count, dtype=np.float32)
         reach[held] = _REACH * np.sqrt(np.maximum(mean_square - 2 * _half(centres[held]), 0))
         pressure = np.log(np.maximum(sizes, 0.5) / max(len(X) / count, 0.5))
-        held_back = held_back + _RATE * gap / max(spread, 1) * np.clip(pressure, -2, 2)
+        # How easily a cell gives rows away depends on how near its neighbours are: on the gaps of its own rows.
+        mean = float(gap.mean(dtype=np.float64))
+        ease = np.full(count, mean)
+        ease[held] = np.minimum(mean, np.add.reduceat(gap[order], starts, dtype=np.float64) / sizes[held])
+        held_back = np.clip(held_back + _RATE * ease * np.clip(pressure, -2, 2), -_MOST * mean, _MOST * mean)
         handicap = (_half(centres) + held_back).astype(np.float32)
         return Cells(centres, handicap, reach, self.groups, self.first), held_back
 

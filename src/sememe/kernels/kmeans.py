@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from sememe.kernels import native
+
 F32 = NDArray[np.float32]
+_NARROW = 32  # columns up to which the compiled loop beats a matrix product
 _BLOCK = 1 << 18  # distances computed at a time: 1 MiB of float32
 
 
 def nearest(X: F32, centres: F32) -> NDArray[np.intp]:
     """The index of the nearest of ``k`` centres ``(k, d)`` for each row of ``X`` ``(n, d)``; the first of equals."""
+    core = native.core()
+    if core is not None and len(centres) <= 256 and X.shape[1] <= _NARROW:
+        half = (np.einsum("ij,ij->i", centres, centres, dtype=np.float64) / 2).astype(np.float32)
+        edges = np.array([0, X.shape[1]], dtype=np.int64)
+        rows, table = np.ascontiguousarray(X, dtype=np.float32), np.ascontiguousarray(centres, dtype=np.float32)
+        found: NDArray[np.uint8] = core.encode_subspaces(rows, edges, table[None], half[None], native.threads())
+        return found[:, 0].astype(np.intp)
     # ||x - c||^2 without the part that is the same for every centre; halved, so that it is one product and one sum.
     half = (np.einsum("ij,ij->i", centres, centres, dtype=np.float64) / 2).astype(np.float32)
     turned = np.ascontiguousarray(-centres.T)

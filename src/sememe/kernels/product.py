@@ -7,6 +7,8 @@ level; NumPy's matrix product adds in another order, so a row almost equally far
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,39 +19,40 @@ from sememe.kernels.kmeans import nearest
 MOST = 256  # centres that a byte can number
 
 
-def encode_subspaces(
-    X: NDArray[np.float32], edges: NDArray[np.int64], centres: NDArray[np.float32]
-) -> NDArray[np.uint8]:
-    """Numbers of the nearest centres, uint8 ``(n, m)``; the first of equally near ones.
+def encode_subspaces(X: NDArray[np.float32], codebooks: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
+    """The number of the nearest centre of each group of consecutive columns; the first of equally near ones.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        float32, without NaN.
-    edges : ndarray of shape (m + 1,)
-        Sub-space ``g`` is dimensions ``edges[g]`` to ``edges[g + 1]``.
-    centres : ndarray of shape (m, count, widest)
-        float32, at most 256 each; narrower sub-spaces use their first columns.
+        float32, without NaN; the widths of the codebooks add up to ``d``.
+    codebooks : sequence of m ndarrays of shape (k, width)
+        float32; as many centres for each group, at most 256.
+
+    Returns
+    -------
+    ndarray of shape (n, m)
+        uint8.
     """
-    m, count, wide = centres.shape
-    edges = np.ascontiguousarray(edges, dtype=np.int64)
-    widths = np.diff(edges)
-    if count > MOST or edges.shape != (m + 1,) or edges[0] < 0 or edges[-1] > X.shape[1] or not m * count:
-        raise InputError(f"{centres.shape} centres and edges {edges.shape} do not fit {X.shape[1]} dimensions")
-    if widths.min() < 1 or widths.max() > wide:
-        raise InputError("a sub-space is empty or wider than its centres", fix="edges must ascend")
+    counts, widths = {len(centres) for centres in codebooks}, [centres.shape[1] for centres in codebooks]
+    if len(counts) != 1 or not 1 <= max(counts) <= MOST or min(widths) < 1 or sum(widths) != X.shape[1]:
+        raise InputError(
+            f"codebooks of {sorted(counts)} centres and {sum(widths)} columns do not fit rows of {X.shape[1]}",
+            fix=f"give each group of columns as many centres, {MOST} at most",
+        )
+    edges = np.cumsum([0, *widths], dtype=np.int64)
     core = native.core()
-    if core is not None:
-        half = np.stack([_half(centres[g, :, : widths[g]]) for g in range(m)])
-        rows, table = np.ascontiguousarray(X, dtype=np.float32), np.ascontiguousarray(centres, dtype=np.float32)
-        codes: NDArray[np.uint8] = core.encode_subspaces(rows, edges, table, half, native.threads())
-        return codes
-    out = np.empty((len(X), m), dtype=np.uint8)
-    for g in range(m):
-        out[:, g] = nearest(X[:, edges[g] : edges[g + 1]], centres[g, :, : widths[g]])
-    return out
-
-
-def _half(centres: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Half the squared length of each centre, as ``kmeans.nearest`` computes it."""
-    return (np.einsum("ij,ij->i", centres, centres, dtype=np.float64) / 2).astype(np.float32)
+    if core is None:
+        out = np.empty((len(X), len(codebooks)), dtype=np.uint8)
+        for group, centres in enumerate(codebooks):
+            out[:, group] = nearest(np.ascontiguousarray(X[:, edges[group] : edges[group + 1]]), centres)
+        return out
+    table = np.zeros((len(codebooks), max(counts), max(widths)), dtype=np.float32)
+    half = np.empty(table.shape[:2], dtype=np.float32)
+    for group, centres in enumerate(codebooks):
+        table[group, :, : widths[group]] = centres
+        half[group] = np.einsum("ij,ij->i", centres, centres, dtype=np.float64) / 2
+    codes: NDArray[np.uint8] = core.encode_subspaces(
+        np.ascontiguousarray(X, dtype=np.float32), edges, table, half, native.threads()
+    )
+    return codes

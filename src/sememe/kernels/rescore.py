@@ -63,14 +63,27 @@ def rescore(
         )
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     core = native.core()
-    if core is not None and vectors.flags.c_contiguous and vectors.dtype in (np.float32, np.float16):
-        half = vectors.dtype == np.float16
+    if core is not None and vectors.flags.c_contiguous and vectors.dtype.char in "ef":
+        half = vectors.dtype.char == "e"
         found = (core.rescore_half if half else core.rescore_single)(
             vectors.view(np.uint16) if half else vectors, queries, np.ascontiguousarray(rows), coarse, k, first,
             margin, native.threads(),
         )  # fmt: skip
         return found[0], found[1], found[2]
     return _rescore(vectors, queries, rows, k, coarse, margin, max(first, min(k, rows.shape[1])))
+
+
+def multiply(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """``queries @ rows.T`` in the calling thread, float32 ``(q, n)``, for small matrices.
+
+    A product of a few hundred microseconds is not worth the threads that a BLAS library wakes for it: they keep
+    spinning afterwards and take the cores from the scan that follows.
+    """
+    core = native.core()
+    if core is None:
+        return np.asarray(queries @ rows.T)
+    out: NDArray[np.float32] = core.multiply(np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(rows))
+    return out
 
 
 def _rescore(

@@ -1,8 +1,8 @@
 """Scanning codes whose dimensions are small symbols, each standing for a level: int8, int4, power, ternary, binary.
 
-``score(q, row) = constants[q] + scale[row] * (inner[q] + sum over j of weights[q, j] * levels[symbol(row, j)])``. The compiled loop
-scans in integers with a bound on what that rounds away, and scores every row that the bound leaves possible in double
-precision, so its answer is the one of the formula.
+``score(q, row) = constants[q] + scale[row] * (inner[q] + sum over j of weights[q, j] * levels[symbol(row, j)])``. The
+compiled loop scans in integers with a bound on what that rounds away, and scores every row that the bound leaves
+possible in double precision, so its answer is the one of the formula.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.kernels import native
+from sememe.kernels.select import as_mask
 
 TRITS = 0  # the value of ``bits`` that stands for five ternary digits a byte
 _TAILS = {"none": 0, "bfloat16": 1, "half": 2, "single": 3, "table": 4}
@@ -58,18 +59,26 @@ class SymbolScan:
     inner: NDArray[np.float64] | None = None
 
     def topk(
-        self, codes: NDArray[np.uint8], k: int, rows: NDArray[np.int64] | None = None, core: Any = None
+        self,
+        codes: NDArray[np.uint8],
+        k: int,
+        rows: NDArray[np.int64] | None = None,
+        core: Any = None,
+        *,
+        allow: NDArray[np.bool_] | NDArray[np.uint8] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The ``k`` best of ``codes`` ``(n, code_bytes)``, or of its ``rows``: scores and row numbers ``(q, k')``.
+        """The ``k`` best of ``codes`` ``(n, code_bytes)``, or of some of its rows: scores and row numbers ``(q, k')``.
 
-        Best first, ties to the lower row; ``k'`` is ``k`` or the number of rows, if that is less. ``core`` is the
-        extension module (``native.core()``), which must be there.
+        Some are ``rows``, a list of numbers, or those where the mask ``allow`` ``(n,)`` is not zero: few are picked
+        out, many are passed in order. Best first, ties to the lower row; ``k'`` is ``k`` or the number of rows, if
+        that is less. ``core`` is the extension module (``native.core()``), which must be there.
         """
         core = core or native.core()
-        inner = np.zeros(len(self.constants)) if self.inner is None else self.inner
+        codes = np.ascontiguousarray(codes)
         scores, found = core.scan_symbols(
-            np.ascontiguousarray(codes), self.weights.shape[1], self.bits, 128 if self.signed else 0, self.first,
-            _TAILS[self.tail], self.tail_offset, _NO_SCALES if self.scales is None else self.scales, self.levels,
-            np.ascontiguousarray(self.weights), self.constants, inner, k, rows, native.threads(),
+            codes, self.weights.shape[1], self.bits, 128 if self.signed else 0, self.first, _TAILS[self.tail],
+            self.tail_offset, _NO_SCALES if self.scales is None else self.scales, self.levels, self.weights,
+            self.constants, np.zeros(len(self.constants)) if self.inner is None else self.inner, k, rows,
+            None if allow is None else as_mask(allow, len(codes)), native.threads(),
         )  # fmt: skip
         return scores, found

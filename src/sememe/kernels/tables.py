@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.kernels.kmeans import nearest
+from sememe.kernels import native
 
 
 def table_sums(tables: NDArray[np.float32], codes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -60,25 +61,38 @@ def byte_tables(values: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     return out
 
 
-def encode_subspaces(X: NDArray[np.float32], codebooks: Sequence[NDArray[np.float32]]) -> NDArray[np.uint8]:
-    """The number of the nearest centre of each group of consecutive columns; the first of equals.
+@dataclass(frozen=True, eq=False)
+class TableScan:
+    """Queries prepared for a compiled scan of codes of which every byte adds a table entry.
+
+    ``score(q, row) = constants[q] + scale[row] * (inner[q] + sum over m of tables[q, m, byte(row, m)])``, in float32
+    and in the order of `table_sums`.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
-        float32; the widths of the codebooks add up to ``d``.
-    codebooks : sequence of m ndarrays of shape (k, width)
-        At most 256 centres for each group.
-
-    Returns
-    -------
-    ndarray of shape (n, m)
-        uint8.
+    tables : ndarray of shape (q, m, 256)
+        float32, C-contiguous.
+    inner, constants : ndarray of shape (q,)
+        float32.
+    first : int
+        Byte of a row at which the ``m`` bytes begin.
+    scales : ndarray of shape (256,), optional
+        float32: what the first byte of a row stands for. Without it every scale is 1.
     """
-    out = np.empty((len(X), len(codebooks)), dtype=np.uint8)
-    first = 0
-    for group, centres in enumerate(codebooks):
-        stop = first + centres.shape[1]
-        out[:, group] = nearest(np.ascontiguousarray(X[:, first:stop]), centres)
-        first = stop
-    return out
+
+    tables: NDArray[np.float32]
+    inner: NDArray[np.float32]
+    constants: NDArray[np.float32]
+    first: int = 0
+    scales: NDArray[np.float32] | None = None
+
+    def topk(
+        self, codes: NDArray[np.uint8], k: int, rows: NDArray[np.int64] | None = None, core: Any = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The ``k`` best of ``codes`` ``(n, code_bytes)``, or of its ``rows``: scores and row numbers ``(q, k')``."""
+        core = core or native.core()
+        found: tuple[NDArray[np.float32], NDArray[np.int64]] = core.scan_tables(
+            np.ascontiguousarray(codes), self.first, self.tables, self.scales, self.inner, self.constants, k, rows,
+            native.threads(),
+        )  # fmt: skip
+        return found

@@ -151,7 +151,8 @@ class CompressionBench:
         with progress.task("compression bench", total=len(sizes) * (1 + len(self.compressors))) as step:
             for size in sizes:
                 chosen = corpus[np.sort(order[:size])]
-                judged = Neighbours(_ranked(lambda Q, X=chosen: Q @ X.T, queries, len(chosen), min(k, len(chosen))))
+                turned = chosen.T
+                judged = Neighbours(_ranked(turned.__rmatmul__, queries, len(chosen), min(k, len(chosen))))
                 baseline: dict[str, NDArray[np.float64]] = {}
                 for compressor in ("fp32", *(name for name in self.compressors if name != "fp32")):
                     nothing = np.zeros(len(chosen), dtype=bool)

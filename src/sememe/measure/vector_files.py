@@ -19,8 +19,8 @@ def read_vectors(path: str, *, column: str | None = None) -> Vectors:
     Parameters
     ----------
     path : str
-        ``.npy``; ``.parquet``; ``.fbin``, ``.hbin``, ``.u8bin``, ``.i8bin`` (two 32-bit counts, then rows); or ``.hdf5``
-        and ``.h5`` as the ANN benchmarks write them.
+        ``.npy``; ``.parquet``; ``.fbin``, ``.hbin``, ``.u8bin``, ``.i8bin`` (two 32-bit counts, then rows); or
+        ``.hdf5`` and ``.h5`` as the ANN benchmarks write them.
     column : str, optional
         Of Parquet or the data set of HDF5; otherwise the first that holds lists of numbers, or ``train``.
 
@@ -50,7 +50,7 @@ def read_vectors(path: str, *, column: str | None = None) -> Vectors:
             )
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", where=path) from None
-    except ValueError as error:  # NumPy's word for a damaged or pickled file
+    except (ValueError, EOFError) as error:  # NumPy's words for a damaged, pickled or empty file
         raise InputError(f"is no table of numbers ({error})", where=path) from None
     if found.ndim != 2 or not found.size:
         raise InputError(f"holds an array of shape {found.shape}, not rows of vectors", where=path)

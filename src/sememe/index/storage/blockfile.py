@@ -209,6 +209,11 @@ class BlockFile:
             what, where=str(self.path), fix="run sememe verify for the whole damage, then sememe recover or rebuild"
         )
 
+    @property
+    def all_checked(self) -> bool:
+        """Whether no block is left to check."""
+        return self._all_checked
+
     def ensure(self, start: int, stop: int) -> None:
         """Check every block that holds a byte of ``[start, stop)`` and has not been checked yet."""
         if self._all_checked or start >= stop:
@@ -256,7 +261,9 @@ class BlockFile:
             import mmap
 
             for block in blocks.tolist():
-                self._advise(getattr(mmap, "MADV_WILLNEED", None), block * BLOCK, min(BLOCK, self.length - block * BLOCK))
+                self._advise(
+                    getattr(mmap, "MADV_WILLNEED", None), block * BLOCK, min(BLOCK, self.length - block * BLOCK)
+                )
         digest, view = xxhash.xxh3_64_intdigest, self._map[: self.length]
         for block in blocks.tolist():
             if digest(view[block * BLOCK : (block + 1) * BLOCK]) != int(self._table[block]):

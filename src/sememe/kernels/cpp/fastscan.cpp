@@ -6,6 +6,7 @@
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <memory>
@@ -115,7 +116,7 @@ struct Scan {
   }
 };
 
-// Picks the k best of a list. Of equal sums the first ones: lists are in the order of their rows and stay so.
+// Picks the k best of a list; of equal sums those of the lowest rows.
 class Picker {
  public:
   // The k-th highest sum, and how many of that very sum belong to the k best.
@@ -138,10 +139,15 @@ class Picker {
 
   // Shorten a list of more than k to its k best; the k-th sum.
   int32_t shorten(int32_t* sums, int32_t* rows, int64_t count, int64_t k) {
-    auto [at, equal] = edge(sums, count, k);
+    const auto [at, equal] = edge(sums, count, k);
+    copy_.clear();
+    for (int64_t i = 0; i < count; ++i)
+      if (sums[i] == at) copy_.push_back(rows[i]);
+    std::nth_element(copy_.begin(), copy_.begin() + (equal - 1), copy_.end());
+    const int32_t last = copy_[equal - 1];
     int64_t kept = 0;
     for (int64_t i = 0; i < count; ++i) {
-      const bool keep = sums[i] > at || (sums[i] == at && equal-- > 0);
+      const bool keep = sums[i] > at || (sums[i] == at && rows[i] <= last);
       sums[kept] = sums[i];
       rows[kept] = rows[i];
       kept += keep;
@@ -172,12 +178,16 @@ class Lists {
       if (list.count >= limit_) shorten(list);
   }
 
-  // Begin with a threshold that lets those pass that are as good as the k-th of the sample.
-  void restart(Lists& sample) {
-    for (int64_t q = 0; q < count(); ++q) {
-      const Hits& seen = sample.hits()[q];
-      if (seen.count >= sample.k_) hits_[q].least = picker_.edge(seen.sums, seen.count, sample.k_).first - 1;
-    }
+  // For each query a threshold that those pass that are as good as the k-th so far.
+  std::vector<int32_t> thresholds() {
+    std::vector<int32_t> out;
+    for (const Hits& list : hits_)
+      out.push_back(list.count >= k_ ? picker_.edge(list.sums, list.count, k_).first - 1 : -1);
+    return out;
+  }
+
+  void start(const std::vector<int32_t>& least) {
+    for (int64_t q = 0; q < count(); ++q) hits_[q].least = least[q];
   }
 
   void finish() {
@@ -229,42 +239,55 @@ void walk(const Scan& scan, Loop loop, const uint8_t* tables, int64_t first, int
   }
 }
 
-// Looks at every kSample-th block for a threshold that about k rows of the range pass.
-void guess(const Scan& scan, Loop loop, int64_t first, int64_t last, Lists& lists) {
+// Looks at every kSample-th block for thresholds that about k rows pass.
+std::vector<int32_t> guess(const Scan& scan, Loop loop, int64_t first, int64_t last) {
+  if ((last - first) * kBlock < 8 * scan.k || last - first < 8 * kSample) return std::vector<int32_t>(scan.count, -1);
   const double share = static_cast<double>(scan.k) / kSample;
-  const int64_t k = static_cast<int64_t>(share + 4 * std::sqrt(share) + 8);
-  if ((last - first) * kBlock < 8 * scan.k || last - first < 8 * kSample) return;
-  Lists sample(scan.count, k, kBlock);
-  const int64_t bytes = scan.width * kBlock * 4, stride = kSample;
-  for (int64_t b = first + stride / 2; b < last; b += stride) {
-    if (b + stride < last) request(scan.words + (b + stride) * scan.width * kBlock, bytes);
+  Lists sample(scan.count, static_cast<int64_t>(share + 4 * std::sqrt(share) + 8), kBlock);
+  const int64_t bytes = scan.width * kBlock * 4;
+  for (int64_t b = first + kSample / 2; b < last; b += kSample) {
+    if (b + kSample < last) request(scan.words + (b + kSample) * scan.width * kBlock, bytes);
     const uint64_t live = scan.live(b);
     if (!live) continue;
     loop(scan.words + b * scan.width * kBlock, scan.width, scan.tables, scan.count, 1, static_cast<int32_t>(b * kBlock),
          &live, sample.hits());
     sample.trim();
   }
-  lists.restart(sample);
+  return sample.thresholds();
 }
 
-// Adds the k best rows of each query in blocks [first, last), or all where there are fewer.
-void search(const Scan& scan, int64_t first, int64_t last, std::vector<Best>& out) {
+// At least the k best rows of each query in blocks [first, last), or all where there are fewer.
+std::vector<Best> search(const Scan& scan, int64_t first, int64_t last, int parts) {
   const Loop loop = SEMEME_PICK(scan_nibbles);
   const int64_t room = scan.chunk() * kBlock;
-  Lists lists(scan.count, scan.k, room);
-  guess(scan, loop, first, last, lists);
-  walk(scan, loop, scan.tables, first, last, lists);
+  const std::vector<int32_t> least = guess(scan, loop, first, last);
+  std::vector<std::vector<Best>> found(parts, std::vector<Best>(scan.count));
+  // Threads fetch pieces, so that one that is held up does not hold up the others.
+  const int64_t piece = parts == 1 ? last - first : std::max((last - first) / (16 * parts), scan.chunk());
+  std::atomic<int64_t> next{first};
+  parallel(parts, parts, [&](int part, int64_t, int64_t) {
+    Lists lists(scan.count, scan.k, room);
+    lists.start(least);
+    for (int64_t b; (b = next.fetch_add(piece)) < last;)
+      walk(scan, loop, scan.tables, b, std::min(b + piece, last), lists);
+    lists.finish();
+    for (int64_t q = 0; q < scan.count; ++q) found[part][q].add(lists.hits()[q]);
+  });
+  for (int part = 1; part < parts; ++part)
+    for (int64_t q = 0; q < scan.count; ++q) {
+      Best &all = found[0][q], &more = found[part][q];
+      all.sums.insert(all.sums.end(), more.sums.begin(), more.sums.end());
+      all.rows.insert(all.rows.end(), more.rows.begin(), more.rows.end());
+    }
   for (int64_t q = 0; q < scan.count; ++q) {
-    const Hits& list = lists.hits()[q];
-    if (list.count >= scan.k || list.least < 0) continue;
+    if (static_cast<int64_t>(found[0][q].rows.size()) >= scan.k) continue;
     Lists again(1, scan.k, room);  // the guess was too high: once more, without one
     walk(scan, loop, scan.tables + q * scan.width * kWordTable, first, last, again);
     again.finish();
-    out[q].add(again.hits()[0]);
+    found[0][q] = Best();
+    found[0][q].add(again.hits()[0]);
   }
-  lists.finish();
-  for (int64_t q = 0; q < scan.count; ++q)
-    if (out[q].rows.empty()) out[q].add(lists.hits()[q]);
+  return std::move(found[0]);
 }
 
 nb::tuple scan_nibble_codes(Array<uint32_t, 3> words, int64_t n, Array<float, 2> queries, Array<float, 3> centres,
@@ -296,24 +319,18 @@ nb::tuple scan_nibble_codes(Array<uint32_t, 3> words, int64_t n, Array<float, 2>
     scan.tables = tables.bytes.data();
     const int64_t work = (end - begin) * width * count / kWorth * kBlock;
     const int parts = static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(threads, work), 1, 256));
-    std::vector<std::vector<Best>> lists(parts, std::vector<Best>(count));
-    parallel(end - begin, parts,
-             [&](int part, int64_t a, int64_t b) { search(scan, begin + a, begin + b, lists[part]); });
+    std::vector<Best> lists = search(scan, begin, end, parts);
     Picker picker;
     std::vector<int64_t> order;
     for (int64_t q = 0; q < count; ++q) {
-      Best& best = lists[0][q];
-      for (int part = 1; part < parts; ++part) {
-        best.sums.insert(best.sums.end(), lists[part][q].sums.begin(), lists[part][q].sums.end());
-        best.rows.insert(best.rows.end(), lists[part][q].rows.begin(), lists[part][q].rows.end());
-      }
+      Best& best = lists[q];
       const int64_t all = static_cast<int64_t>(best.sums.size());
       if (all > wide) picker.shorten(best.sums.data(), best.rows.data(), all, wide);
       order.resize(wide);
       std::iota(order.begin(), order.end(), 0);
       if (ordered)
         std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-          return best.sums[a] > best.sums[b] || (best.sums[a] == best.sums[b] && a < b);
+          return best.sums[a] > best.sums[b] || (best.sums[a] == best.sums[b] && best.rows[a] < best.rows[b]);
         });
       for (int64_t i = 0; i < wide; ++i) {
         scores[q * wide + i] = static_cast<float>(tables.bias[q] + tables.unit[q] * best.sums[order[i]]);

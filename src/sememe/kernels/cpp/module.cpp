@@ -17,7 +17,9 @@ void bind_symbols(nb::module_& m);
 void bind_text_vectors(nb::module_& m);
 void bind_fastscan(nb::module_& m);
 void bind_rescore(nb::module_& m);
+void bind_select(nb::module_& m);
 void bind_product(nb::module_& m);
+void bind_tables(nb::module_& m);
 
 NB_MODULE(_native, m) {
   nb::set_leak_warnings(false);  // encoders are kept until the process ends, and that is no leak
@@ -41,5 +43,7 @@ NB_MODULE(_native, m) {
   bind_text_vectors(m);
   bind_fastscan(m);
   bind_rescore(m);
+  bind_select(m);
   bind_product(m);
+  bind_tables(m);
 }

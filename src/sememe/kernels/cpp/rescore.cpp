@@ -6,6 +6,7 @@
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -117,10 +118,12 @@ nb::tuple rescore(const void* values, bool half, int64_t n, int64_t d, Array<flo
     nb::gil_scoped_release release;
     const Rows table{values, d, half};
     const int64_t work = count * each * d / (4 << 20);  // a thread is worth its start for some hundred microseconds
-    parallel(count, static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(threads, work), 1, 256)),
-             [&](int, int64_t begin, int64_t end) {
+    const int64_t parts = std::clamp<int64_t>(std::min<int64_t>({threads, work, count}), 1, 256);
+    std::atomic<int64_t> next{0};  // threads fetch queries, so that one that is held up does not hold up the others
+    parallel(parts, static_cast<int>(parts),
+             [&](int, int64_t, int64_t) {
                Work scratch;
-               for (int64_t q = begin; q < end; ++q) {
+               for (int64_t q; (q = next.fetch_add(1)) < count;) {
                  reads[q] = each == 0 ? 0
                                       : score(table, queries.data() + q * d, rows.data() + q * each,
                                               coarse ? coarse->data() + q * each : nullptr, each, wide, first, margin,
@@ -146,6 +149,24 @@ nb::tuple rescore_as(Array<T, 2> values, Array<float, 2> queries, Array<int64_t,
                  margin, threads);
 }
 
+// All products of a few queries with a few rows, in this thread.
+nb::ndarray<nb::numpy, float> multiply(Array<float, 2> queries, Array<float, 2> rows) {
+  if (queries.shape(1) != rows.shape(1)) throw std::invalid_argument("arguments of multiply do not fit together");
+  const int64_t count = queries.shape(0), n = rows.shape(0), d = rows.shape(1);
+  float* out = new float[count * n + 1];
+  nb::capsule keep(out, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  {
+    nb::gil_scoped_release release;
+    auto dots = SEMEME_PICK(dot_rows);
+    std::vector<int64_t> all(n);
+    for (int64_t i = 0; i < n; ++i) all[i] = i;
+    for (int64_t q = 0; q < count; ++q)
+      dots(Rows{rows.data(), d, false}, queries.data() + q * d, all.data(), n, out + q * n);
+  }
+  const size_t shape[2] = {static_cast<size_t>(count), static_cast<size_t>(n)};
+  return nb::ndarray<nb::numpy, float>(out, 2, shape, keep);
+}
+
 }  // namespace
 
 void bind_rescore(nb::module_& m) {
@@ -155,4 +176,5 @@ void bind_rescore(nb::module_& m) {
   m.def("rescore_half", &rescore_as<uint16_t>, nb::arg("values"), nb::arg("queries"), nb::arg("rows"),
         nb::arg("coarse").none(), nb::arg("k"), nb::arg("first"), nb::arg("margin"), nb::arg("threads"),
         "The same for vectors in half precision, as uint16.");
+  m.def("multiply", &multiply, nb::arg("queries"), nb::arg("rows"), "queries @ rows.T in the calling thread.");
 }

@@ -9,11 +9,13 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <vector>
 
 #include "parallel.h"
+#include "select.h"
 
 namespace nb = nanobind;
 using namespace sememe;
@@ -24,7 +26,9 @@ template <class T, int dims>
 using Array = nb::ndarray<const T, nb::numpy, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr int64_t kAhead = 2048;  // bytes asked for in advance: the machine's own prefetcher stops at every page
 constexpr int64_t kScratch = 32 << 10;  // bytes of unpacked rows at a time: they stay in the first cache
+constexpr double kDense = 2.0 / 3;  // where such a share of rows passes, reading all in order beats picking
 
 // The rows that may be among the k best of one query, given for each the least and the most its score can be.
 class Shortlist {
@@ -236,7 +240,17 @@ struct Job {
   const double* constants;
   const double* inner;
   int64_t queries, n, k;
-  const int64_t* pick;  // row numbers, or null
+  const int64_t* pick;    // row numbers, or null
+  const uint64_t* allow;  // a bit a row and a word beyond the last, or null; not both
+
+  // The bits of the sixteen rows from `row` on.
+  uint32_t allowed(int64_t row) const {
+    if (!allow) return 0xFFFF;
+    const int64_t bit = row & 63;
+    uint64_t word = allow[row / 64] >> bit;
+    if (bit > 48) word |= allow[row / 64 + 1] << (64 - bit);
+    return static_cast<uint32_t>(word & 0xFFFF);
+  }
 };
 
 void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, std::vector<Shortlist>& lists) {
@@ -251,7 +265,7 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
   auto pass = SEMEME_PICK(passing);
   auto multiply_in_place = SEMEME_PICK(multiply_packed);
   const bool packed = !ready.ordered.empty();
-  const uint8_t* lying[kTile];
+  const uint8_t *lying[kTile], *later[kTile];
   for (int64_t start = first; start < last; start += block) {
     const int64_t count = std::min(block, last - start);
     const uint8_t* codes = job.pick ? job.codes : job.codes + start * job.code.stride;
@@ -259,7 +273,8 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
     if (!packed) unpack(job.code, codes, pick, count, padded, rows.data());
     for (int64_t tile = 0; tile < count; tile += kTile) {
       const int64_t here = std::min<int64_t>(kTile, count - tile);
-      const uint32_t valid = here == 32 ? ~0u : (1u << here) - 1;
+      const uint32_t valid = ((1u << here) - 1) & job.allowed(start + tile);
+      if (!valid) continue;
       const float* scale = nullptr;
       for (int64_t q0 = 0; q0 < job.queries; q0 += most) {
         const int64_t some = std::min(most, job.queries - q0);
@@ -267,10 +282,10 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
           for (int64_t r = 0; r < kTile; ++r) {
             const int64_t row = tile + std::min(r, here - 1);
             lying[r] = codes + (pick ? pick[row] : row) * job.code.stride;
-            if (pick && row + kTile < count) __builtin_prefetch(codes + pick[row + kTile] * job.code.stride);
+            later[r] = pick ? codes + pick[std::min(row + kTile, count - 1)] * job.code.stride : lying[r] + kAhead;
           }
           for (int64_t q = 0; q < some; ++q)
-            multiply_in_place(job.code, ready.direct, lying, ready.ordered.data() + (q0 + q) * ready.ordered_bytes,
+            multiply_in_place(job.code, ready.direct, lying, later, ready.ordered.data() + (q0 + q) * ready.ordered_bytes,
                               sums.data() + q * kTile);
         } else {
           multiply(rows.data() + tile * padded, ready.narrow.data() + q0 * padded, some, padded, sums.data());
@@ -309,6 +324,30 @@ int64_t packed_bytes(int64_t d, int bits) {
   return bytes;
 }
 
+// The rows that a mask lets through: a job over a list of them, or over all rows with a bit for each.
+class Chosen {
+ public:
+  // How many there are; the job keeps pointers into this.
+  int64_t of(const uint8_t* mask, Job& job) {
+    const int64_t count = (job.n + 63) / 64;
+    words_.reset(new uint64_t[count + 1]);
+    words_[count] = 0;
+    const int64_t found = SEMEME_PICK(pack_mask)(mask, job.n, words_.get());
+    if (static_cast<double>(found) >= kDense * static_cast<double>(job.n)) {
+      job.allow = words_.get();
+      return found;
+    }
+    rows_.reset(new int64_t[found + 8]);
+    SEMEME_PICK(select_bits)(words_.get(), count, rows_.get());
+    job.pick = rows_.get();
+    return job.n = found;
+  }
+
+ private:
+  std::unique_ptr<uint64_t[]> words_;
+  std::unique_ptr<int64_t[]> rows_;
+};
+
 struct Best {
   float score;
   int64_t row;
@@ -320,7 +359,7 @@ struct Best {
 nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, int64_t first_byte, int tail,
                        int64_t tail_offset, Array<float, 1> scales, Array<double, 1> levels, Array<double, 2> weights,
                        Array<double, 1> constants, Array<double, 1> inner, int64_t k,
-                       std::optional<Array<int64_t, 1>> rows, int threads) {
+                       std::optional<Array<int64_t, 1>> rows, std::optional<Array<uint8_t, 1>> allow, int threads) {
   const int symbols = bits == 0 ? 3 : 1 << bits;
   const int64_t packed = packed_bytes(d, bits);
   const int64_t tail_bytes = tail == 0 ? 0 : tail == 3 ? 4 : tail == 4 ? 1 : 2;
@@ -328,7 +367,8 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
       first_byte < 0 || first_byte + packed > static_cast<int64_t>(codes.shape(1)) || tail < 0 || tail > 4 ||
       (tail == 4 && scales.shape(0) != 256) || inner.shape(0) != weights.shape(0) || tail_offset < 0 ||
       tail_offset + tail_bytes > static_cast<int64_t>(codes.shape(1)) ||
-      static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0))
+      static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0) || (rows && allow) ||
+      (allow && allow->shape(0) != codes.shape(0)))
     throw std::invalid_argument("arguments of scan_symbols do not fit together");
   std::vector<double> all(256, 0.0);
   std::copy(levels.data(), levels.data() + symbols, all.begin());
@@ -336,12 +376,14 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
            first_byte, nullptr, all.data(), scales.data()},
           codes.data(), weights.data(), constants.data(), inner.data(), static_cast<int64_t>(weights.shape(0)),
           rows ? static_cast<int64_t>(rows->shape(0)) : static_cast<int64_t>(codes.shape(0)), k,
-          rows ? rows->data() : nullptr};
+          rows ? rows->data() : nullptr, nullptr};
   if (rows)
     for (int64_t i = 0; i < job.n; ++i)
       if (job.pick[i] < 0 || job.pick[i] >= static_cast<int64_t>(codes.shape(0)))
         throw std::out_of_range("a row number lies outside the codes");
-  const int64_t width = std::min(k, job.n), count = job.queries;
+  Chosen chosen;
+  const int64_t passing = allow ? chosen.of(allow->data(), job) : job.n;
+  const int64_t width = std::min(k, passing), count = job.queries;
   float* scores = new float[count * width + 1];
   nb::capsule keep_scores(scores, [](void* p) noexcept { delete[] static_cast<float*>(p); });
   int64_t* found = new int64_t[count * width + 1];
@@ -391,6 +433,7 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
 void bind_symbols(nb::module_& m) {
   m.def("scan_symbols", &scan_symbols, nb::arg("codes"), nb::arg("d"), nb::arg("bits"), nb::arg("flip"),
         nb::arg("first_byte"), nb::arg("tail"), nb::arg("tail_offset"), nb::arg("scales"), nb::arg("levels"),
-        nb::arg("weights"), nb::arg("constants"), nb::arg("inner"), nb::arg("k"), nb::arg("rows").none(), nb::arg("threads"),
+        nb::arg("weights"), nb::arg("constants"), nb::arg("inner"), nb::arg("k"), nb::arg("rows").none(), nb::arg("allow").none(),
+        nb::arg("threads"),
         "The k best rows for each query: scores (q, k'), rows (q, k'). See kernels/symbols.py.");
 }

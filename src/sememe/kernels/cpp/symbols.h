@@ -39,8 +39,6 @@ struct SymbolQueries {
   const float* margin;     // (count,) how far the integer score may be off, in the same unit
 };
 
-
-
 constexpr int kTile = 16;  // rows scored together
 
 }  // namespace sememe
@@ -58,10 +56,11 @@ struct Direct {
   uint64_t last;         // mask over the bytes of the last chunk
 };
 
-// 16 products of one query, int8 (chunks, slots, 64), with 16 rows at `rows[0..15]`. Only where `direct_symbols()`. Single
-// bits have weights of 16 bits, in two such tables, the high bytes first: taking bits apart costs more than the products.
+// 16 products of one query, int8 (chunks, slots, 64), with 16 rows at `rows[0..15]`; memory from `later[0..15]` is
+// requested meanwhile. Only where `direct_symbols()`. Single bits have weights of 16 bits, in two such tables, the high
+// bytes first: taking bits apart costs more than the products.
 SEMEME_DECLARE(void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows,
-                                    const int8_t* query, int32_t* out);)
+                                    const uint8_t* const* later, const int8_t* query, int32_t* out);)
 SEMEME_DECLARE(bool direct_symbols();)
 
 // Integer products of 16 unpacked rows with `count` queries: out (count, 16).

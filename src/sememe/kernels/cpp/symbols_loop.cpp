@@ -244,11 +244,9 @@ bool direct_symbols() {
 #if defined(__AVX512VNNI__)
 namespace {
 
-constexpr int64_t kAhead = 2048;  // bytes fetched in advance: the machine's own prefetcher stops at every page
-
 template <int bits, bool mapped>
-void packed_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const int8_t* query,
-                 int32_t* out) {
+void packed_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const uint8_t* const* later,
+                 const int8_t* query, int32_t* out) {
   constexpr int slots = bits == 8 ? 1 : 8 / bits;
   const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << (bits & 7)) - 1));
   const __m512i flip = _mm512_set1_epi8(static_cast<char>(code.flip));
@@ -256,13 +254,13 @@ void packed_tile(const SymbolCode& code, const Direct& direct, const uint8_t* co
   __m512i sum[16];
   // Row after row, so that memory is read in order; two sums a row keep the multiplier busy.
   for (int r = 0; r < 16; ++r) {
-    const uint8_t* row = rows[r] + code.first;
+    const uint8_t *row = rows[r] + code.first, *next = later[r] + code.first;
     __m512i total[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     const int8_t* part = query;
     for (int64_t chunk = 0; chunk < direct.chunks; ++chunk, part += slots * 64) {
       const bool whole = chunk + 1 < direct.chunks || direct.last == ~uint64_t{0};
       __m512i& mine = total[chunk & 1];
-      _mm_prefetch(reinterpret_cast<const char*>(row + chunk * 64 + kAhead), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(next + chunk * 64), _MM_HINT_T0);
       const __m512i packed = whole ? _mm512_loadu_si512(row + chunk * 64)
                                    : _mm512_maskz_loadu_epi8(direct.last, row + chunk * 64);
       if (bits == 8) {
@@ -283,13 +281,15 @@ void packed_tile(const SymbolCode& code, const Direct& direct, const uint8_t* co
 inline __m512i bits_of(uint64_t word) { return _mm512_maskz_mov_epi8(word, _mm512_set1_epi8(1)); }
 
 // Single bits, with weights of two bytes. Two chunks at a time, so that no sum waits for the one before it.
-void bit_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const int8_t* query,
-              int32_t* out) {
+void bit_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const uint8_t* const* later,
+              const int8_t* query, int32_t* out) {
   __m512i sum[16];
   const int8_t* fine = query + direct.chunks * 64;
   const int64_t whole = direct.last == ~uint64_t{0} ? direct.chunks : direct.chunks - 1;
   for (int r = 0; r < 16; ++r) {
     const uint8_t* row = rows[r] + code.first;
+    for (int64_t chunk = 0; chunk < direct.chunks; chunk += 8)
+      _mm_prefetch(reinterpret_cast<const char*>(later[r] + code.first + chunk * 8), _MM_HINT_T0);
     __m512i high = _mm512_setzero_si512(), low = high, more = high, rest = high;
     int64_t chunk = 0;
     for (; chunk + 2 <= whole; chunk += 2) {
@@ -320,23 +320,23 @@ void bit_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const
 }  // namespace
 #endif
 
-void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const int8_t* query,
-                     int32_t* out) {
+void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows,
+                     const uint8_t* const* later, const int8_t* query, int32_t* out) {
 #if defined(__AVX512VNNI__)
   switch (code.bits) {
     case 8:
-      return packed_tile<8, false>(code, direct, rows, query, out);
+      return packed_tile<8, false>(code, direct, rows, later, query, out);
     case 4:
-      return code.narrow ? packed_tile<4, true>(code, direct, rows, query, out)
-                         : packed_tile<4, false>(code, direct, rows, query, out);
+      return code.narrow ? packed_tile<4, true>(code, direct, rows, later, query, out)
+                         : packed_tile<4, false>(code, direct, rows, later, query, out);
     case 2:
-      return code.narrow ? packed_tile<2, true>(code, direct, rows, query, out)
-                         : packed_tile<2, false>(code, direct, rows, query, out);
+      return code.narrow ? packed_tile<2, true>(code, direct, rows, later, query, out)
+                         : packed_tile<2, false>(code, direct, rows, later, query, out);
     default:
-      return bit_tile(code, direct, rows, query, out);
+      return bit_tile(code, direct, rows, later, query, out);
   }
 #else
-  (void)code, (void)direct, (void)rows, (void)query, (void)out;
+  (void)code, (void)direct, (void)rows, (void)later, (void)query, (void)out;
 #endif
 }
 

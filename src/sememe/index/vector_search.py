@@ -1,0 +1,146 @@
+"""From queries to rows of an index over vectors: filters to places, places to a ranking, a shortlist scored again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sememe.contracts import Vectors
+from sememe.errors import InputError
+from sememe.index.best import NO_ROW
+from sememe.index.pipeline import Pipeline
+from sememe.index.vector_segment import Found, VectorSegment
+
+SPARE = 256  # deleted rows up to which a search asks for as many more instead of naming all the others
+
+
+class VectorSearcher:
+    """Searches segments with a pipeline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        With a fitted codec.
+    segments : list of VectorSegment
+        In order of rows.
+    """
+
+    def __init__(self, pipeline: Pipeline, segments: list[VectorSegment]) -> None:
+        self.pipeline, self.segments = pipeline, segments
+        self.rows = sum(segment.passages for segment in segments)
+        self._offsets = np.array([segment.offset for segment in segments], dtype=np.int64)
+
+    def allowed(self, allow: Any, rows: Any) -> list[NDArray[np.int64] | None]:
+        """Ascending rows of each segment that a filter lets through; None where there is no filter."""
+        if allow is None and rows is None:
+            return [None] * len(self.segments)
+        if rows is None:
+            mask = np.asarray(allow)
+            if mask.dtype != bool or mask.shape != (self.rows,):
+                raise InputError(f"allow must be bool of shape ({self.rows},), got {mask.dtype} of shape {mask.shape}")
+            return [np.flatnonzero(mask[s.offset : s.offset + s.passages]) for s in self.segments]
+        if allow is not None:
+            raise InputError("allow and rows were both given", fix="give one of them")
+        chosen = np.unique(np.asarray(rows))
+        if chosen.size and chosen.dtype.kind not in "iu":
+            raise InputError(f"rows must be whole numbers, got {chosen.dtype}")
+        chosen = chosen.astype(np.int64)
+        if len(chosen) and not 0 <= chosen[0] <= chosen[-1] < self.rows:
+            raise InputError(f"rows reach from {chosen[0]} to {chosen[-1]}, and there are {self.rows}")
+        cuts = np.searchsorted(chosen, self._offsets[1:])
+        return [part - s.offset for part, s in zip(np.split(chosen, cuts), self.segments)]
+
+    def ranked(
+        self, queries: Vectors, k: int, allowed: list[NDArray[np.int64] | None], oversample: int | None, effort: Any
+    ) -> Found:
+        """The ``k`` best of the ``allowed`` rows for each query ``(q, d)``: scores and global rows ``(q, k)``."""
+        pipeline, rescore = self.pipeline, self.pipeline.rescore
+        wanted = k if rescore is None else rescore.shortlist(k, oversample)
+        projected = pipeline.chain.project(queries) if pipeline.chain.transforms else queries
+        parts = []
+        for segment, rows in zip(self.segments, allowed):
+            scores, places = self._one(segment, projected, wanted, rows, effort)
+            parts.append((scores, np.where(places >= 0, places + segment.offset, NO_ROW)))
+        scores, places = _best(parts, wanted, len(queries))
+        if rescore is not None:
+            scores, places = self._rescored(queries if rescore.full else projected, places, k)
+        found = self._rows_at(places)
+        if scores.shape[1] < k:
+            wide = ((0, 0), (0, k - scores.shape[1]))
+            scores = np.pad(scores, wide, constant_values=-np.inf)
+            found = np.pad(found, wide, constant_values=NO_ROW)
+        return scores, found
+
+    def _one(
+        self, segment: VectorSegment, Q: Vectors, k: int, rows: NDArray[np.int64] | None, effort: int | None
+    ) -> Found:
+        """The best places of one segment that are not deleted; rows None: without a filter."""
+        kind, quantizer = self.pipeline.kind, self.pipeline.chain.quantizer
+        filtered = rows is not None
+        if rows is None and segment.deleted is not None:
+            if segment.dead <= min(SPARE, segment.passages // 4):
+                scores, places = kind.search(segment, quantizer, Q, k + segment.dead, None, False, effort)
+                return _without(segment, scores, places, k)
+            rows = segment.alive_rows
+        elif rows is not None and segment.deleted is not None:
+            rows = rows[~segment.deleted[rows]]
+        if rows is None:
+            found: Found = kind.search(segment, quantizer, Q, k, None, False, effort)
+            return found
+        if not len(rows):
+            return np.empty((len(Q), 0), dtype=np.float32), np.empty((len(Q), 0), dtype=np.int64)
+        found = kind.search(segment, quantizer, Q, k, segment.places_of(rows), filtered, effort)
+        return found
+
+    def _rescored(self, Q: Vectors, places: NDArray[np.int64], k: int) -> Found:
+        """Score the shortlist of places ``(q, s)`` again with the finer codes and keep ``k``."""
+        scores = np.full((len(Q), min(k, places.shape[1])), -np.inf, dtype=np.float32)
+        found = np.full(scores.shape, NO_ROW, dtype=np.int64)
+        for query in range(len(Q)):
+            listed = np.sort(places[query][places[query] >= 0])
+            cuts = np.searchsorted(listed, self._offsets[1:])
+            parts = []
+            for segment, some in zip(self.segments, np.split(listed, cuts)):
+                if len(some):
+                    q = Q[query : query + 1]
+                    values, best = segment.rescored(self.pipeline.fine, q, some - segment.offset, k)
+                    parts.append((values, best + segment.offset))
+            values, best = _best(parts, k, 1)
+            scores[query, : values.shape[1]], found[query, : best.shape[1]] = values[0], best[0]
+        return scores, found
+
+    def _rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Global rows of global places; -1 stays."""
+        if all(s.order is None for s in self.segments) or not places.size:
+            return places
+        owners = np.searchsorted(self._offsets, places, side="right") - 1
+        out = places.copy()
+        for number in np.unique(owners[places >= 0]).tolist():
+            segment, here = self.segments[number], (owners == number) & (places >= 0)
+            out[here] = segment.rows_at(places[here] - segment.offset) + segment.offset
+        return out
+
+
+def _best(parts: list[Found], k: int, queries: int) -> Found:
+    """The ``k`` best of rankings ``(q, k')`` that share no row, best first, ties to the lower row."""
+    if len(parts) == 1:
+        return parts[0][0][:, :k], parts[0][1][:, :k]
+    if not parts:
+        return np.empty((queries, 0), dtype=np.float32), np.empty((queries, 0), dtype=np.int64)
+    scores, rows = (np.concatenate(part, axis=1) for part in zip(*parts))
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def _without(segment: VectorSegment, scores: NDArray[np.float32], places: NDArray[np.int64], k: int) -> Found:
+    """A ranking less the deleted rows, cut to ``k``."""
+    assert segment.deleted is not None
+    gone = (places < 0) | segment.deleted[segment.rows_at(np.maximum(places, 0))]
+    order = np.argsort(gone, axis=1, kind="stable")[:, :k]
+    kept = np.take_along_axis(gone, order, axis=1)
+    return (
+        np.where(kept, np.float32(-np.inf), np.take_along_axis(scores, order, axis=1)),
+        np.where(kept, NO_ROW, np.take_along_axis(places, order, axis=1)),
+    )
