@@ -111,7 +111,7 @@ assert "wordllama" not in sys.modules
 print(" ".join(sorted(t.name for t in catalog._techniques.values() if t.room == "encode")))
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.split() == ["bm25", "hf", "late", "minilm", "splade", "st", "static", "use"]
+    assert out.split() == ["bm25", "hf", "late", "minilm", "sparse", "splade", "st", "static", "use"]
 
 
 def test_exported_names_exist():
