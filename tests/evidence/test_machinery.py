@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from sememe import catalog
-from sememe.codec import ProductQuantizer
 from sememe.catalog import Paper
 from sememe.errors import InputError, UsageError
 from sememe.evidence import document, machinery, reproduce, reproducible
@@ -21,7 +20,7 @@ EXPECTED = {
     "residual-binary", "semantic-cache", "sparse-flops", "unembed-filter", "whiten",
 }  # fmt: skip
 # Experiments on a further paper about a technique that has one already; its docstring names both.
-SECOND = {"fasttext-zip": "pq"}
+SECOND = {"fasttext-zip": "pq", "m3-fusion": "hybrid", "multivector": "multivector"}
 
 
 def finding(**changes):
@@ -64,7 +63,7 @@ def test_all_experiments_are_found_and_named_after_catalogued_techniques():
         assert (declared.paper.title, declared.paper.year) == (technique.paper.title, technique.paper.year)
         assert declared.claim.endswith(".") and declared.run.__doc__
     for name, technique in SECOND.items():
-        assert machinery._experiments[name].paper.arxiv in (ProductQuantizer.__doc__ or "") and catalog.find(technique)
+        assert machinery._experiments[name].paper.arxiv in (catalog.find(technique).make.__doc__ or "")
 
 
 def test_result_has_the_fixed_shape(trial):

@@ -48,7 +48,7 @@ class MultiVector:
     budget : int or float
         The most vectors a passage keeps, 0 for all; or the share of its own between 0 and 1.
     pool : {"ward", "sequential", "prefix"}
-        How more become fewer: see ``index.pooling``.
+        How more become fewer (token pooling, 2024, arXiv 2409.14683): see ``index.pooling``.
     probe : int
         Centres looked up for each vector of a query.
     candidates : int

@@ -69,6 +69,9 @@ class Rescore:
 class Hybrid:
     """``hybrid:bm25[,fusion=rrf][,weight=0.5][,depth=100]``.
 
+    ``index.fuse_hits`` fuses more than two rankings, as BGE M3-Embedding (2024, arXiv 2402.03216) does with dense,
+    sparse and multi-vector ones.
+
     Parameters
     ----------
     model : str
