@@ -19,7 +19,7 @@ def compressors(d: int) -> list[str]:
     found = ["fp16", "fp8", "int8", "rabitq:4", "int4", "power:4", "rabitq:2", "ternary", "rabitq:1", "binary"]
     found += [f"pca:{width} | int8" for width in (d // 2, d // 4) if width >= 16]
     found += [f"truncate:{width} | int8" for width in (d // 2,) if width >= 16]
-    return found + [f"pq:{m}" for m in (d // 2, d // 4, d // 8) if m >= 4]
+    return found + [f"{name}:{size}" for size in (d // 2, d // 4, d // 8) if size >= 4 for name in ("klt", "pq")]
 
 
 def run(given: argparse.Namespace) -> int:
