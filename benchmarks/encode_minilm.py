@@ -4,7 +4,7 @@
 
 Turn about, medians, by the clock and by processor time (which other work on the machine disturbs less). The floor is
 the model alone on our batches: no tokenizer, no pooling. ``minilm:onnx`` has other weights (int8); how far they are is
-printed too.
+printed too, and how far bfloat16 is (``minilm:torch,dtype=bf16``).
 """
 
 from __future__ import annotations
@@ -28,24 +28,25 @@ def main() -> None:
 
     import numpy as np
     import torch
-    from encode_static import DATA, passages, sentences
     from sentence_transformers import SentenceTransformer
 
+    from sememe.bench import texts as real
     from sememe.encode.minilm import TORCH, MiniLM
     from sememe.encode.parallel import spread_torch
     from sememe.encode.transformer import _TOKENS_A_TEXT, Batch, batches
 
     torch.set_num_threads(given.threads)
-    full, small = MiniLM("torch"), MiniLM("onnx")
+    full, half, small = MiniLM("torch"), MiniLM("torch", dtype="bf16"), MiniLM("onnx")
     peer = SentenceTransformer(str(TORCH.path().parent), device="cpu")
 
     def theirs(texts: list[str]) -> np.ndarray:
         return peer.encode(texts, normalize_embeddings=True, show_progress_bar=False)
 
-    whole = passages(given.data or Path(DATA))
+    with real.folder(given.data):
+        whole, single = real.passages(), real.sentences(given.texts * 20)
     print(f"{given.threads} threads")
     # Not the first texts of a list but every so many, so that lengths are as various as they are in the whole.
-    for name, texts, count in (("sentences", sentences(whole), given.texts * 6), ("passages", whole, given.texts)):
+    for name, texts, count in (("sentences", single, given.texts * 6), ("passages", whole, given.texts)):
         part = texts[:: max(1, len(texts) // count)][:count]
         tokens = [t.ids for t in full._tokenize(part, "passage")]
         ready = list(batches(tokens, 64 * _TOKENS_A_TEXT))
@@ -56,6 +57,7 @@ def main() -> None:
 
         runs: dict[str, Callable[[], object]] = {
             "sememe minilm:torch": lambda part=part: full.encode(part),
+            "sememe, dtype=bf16": lambda part=part: half.encode(part),
             "sentence-transformers": lambda part=part: theirs(part),
             "sememe minilm:onnx (int8)": lambda part=part: small.encode(part),
             "floor: the model alone": floor,
@@ -75,11 +77,13 @@ def main() -> None:
         for run, found in seconds.items():
             rate, less = len(part) / median(found), base_work / median(work[run])
             print(f"  {run:<28}{rate:>8.1f}/s {base / median(found):>7.2f}x   processor time {less:.2f}x")
+        cosines = np.einsum("ij,ij->i", half.encode(part), theirs(part))
         gap = np.abs(full.encode(part) - theirs(part)).max()
         distance = small.distance_to(full, part)
         print(
             f"  largest difference of a value to sentence-transformers {gap:.1e}; onnx to torch: "
-            f"cosine {distance.mean_cosine:.4f} on average, {distance.min_cosine:.4f} at least"
+            f"cosine {distance.mean_cosine:.4f} on average, {distance.min_cosine:.4f} at least; bf16 to "
+            f"sentence-transformers: {cosines.mean():.6f} on average, {cosines.min():.6f} at least"
         )
 
 

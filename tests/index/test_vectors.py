@@ -15,6 +15,8 @@ import pytest
 
 from sememe.contracts import Vectors
 from sememe.errors import ConflictError, CorruptIndex, FormatError, InputError, RecipeError, StorageError
+from sememe.index import vector_build
+from sememe.index.vector_source import Source
 from sememe.index.vectors import VectorIndex
 from sememe.kernels import native
 from sememe.testing import clustered_vectors
@@ -134,6 +136,37 @@ def test_blocks_files_and_arrays_give_the_same_index(data: Vectors, tmp_path: Pa
         for name, source in given.items()
     }
     assert made["npy"] == made["fbin"] == made["blocks"] == made["array"]
+
+
+def test_samples_are_drawn_from_files_as_from_arrays(data: Vectors, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", data.astype(np.float16))
+    half = data.astype(np.float16)
+    with (tmp_path / "x.hbin").open("wb") as file:
+        file.write(np.array(data.shape, dtype="<i4").tobytes() + half.tobytes())
+    drawn = Source(half).sample(500, 3)
+    assert not np.array_equal(drawn, half[:500].astype(np.float32))
+    for name in ("x.npy", "x.hbin"):
+        source = Source(tmp_path / name)
+        np.testing.assert_array_equal(source.sample(500, 3), drawn)
+        np.testing.assert_array_equal(np.concatenate(list(source.read(11_000))), half[11_000:])
+    stream = Source(data[start : start + 300] for start in range(0, N, 300))
+    np.testing.assert_array_equal(stream.sample(500, 3), data[:500])  # what a stream begins with, and it loses nothing
+    np.testing.assert_array_equal(np.concatenate(list(stream.read(100))), data[100:])
+
+
+def test_a_file_larger_than_the_sample(data: Vectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vector_build, "TRAIN", 1000)
+    np.save(tmp_path / "x.npy", data)
+    one = VectorIndex.build(tmp_path / "one", tmp_path / "x.npy", "int4 | flat")
+    two = VectorIndex.build(tmp_path / "two", data, "int4 | flat", seed=0)
+    other = VectorIndex.build(tmp_path / "other", data, "int4 | flat", seed=1)
+    assert payloads(one) == payloads(two) != payloads(other)
+
+
+def test_threads_do_not_change_the_answer(data: Vectors, queries: Vectors, tmp_path: Path) -> None:
+    index = VectorIndex.build(tmp_path / "v", data, "int4 | ivf:64 | rescore:fp16")
+    for one, two in zip(index.search(queries, 10, threads=1), index.search(queries, 10, threads=4)):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_add_delete_and_reopen(data: Vectors, queries: Vectors, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ VERBS = {
     "measure": "measures of a representation: retrieval, compression",
     "list": "the catalogue of techniques, each with its paper",
     "reproduce": "rerun the evidence for a technique",
+    "bench": "speed and recall beside other libraries, here and now",
     "doctor": "what this installation can do, and what would make it faster",
 }
 

@@ -18,7 +18,8 @@ from sememe.index.postings import PostingsWriter
 from sememe.kernels import native
 from sememe.kernels.impact import BLOCK, ImpactLists
 
-TEXTS, ASKED, STAND_IN = 1_500, 150, 50_000
+TEXTS, ASKED, STAND_IN = 1_200, 100, 40_000
+CHECKED = 20  # queries whose exact answers are compared with double precision
 
 
 @experiment(
@@ -31,7 +32,7 @@ TEXTS, ASKED, STAND_IN = 1_500, 150, 50_000
     needs=("wordnet-nouns",),
 )
 def run(setting: Setting) -> Finding:
-    """SPLADE vectors of glosses alone, and 50,000 made of them: the larger weights of two glosses each."""
+    """SPLADE vectors of glosses alone, and 40,000 made of them: the larger weights of two glosses each."""
     try:
         from scipy.sparse import csr_array
     except ImportError:
@@ -49,7 +50,6 @@ def run(setting: Setting) -> Finding:
     hits = np.concatenate([found["hits"] for found in large])
     generator = np.random.default_rng(setting.seeds[0])
     means = hits[generator.integers(len(hits), size=(1_000, len(hits)))].mean(axis=1)
-    speed = float(np.median([found["times_faster"] for found in large]))
     checks = {
         "at least 95 % of the exact top 10, glosses": min(found["recall"] for found in real) >= 0.95,
         "at least 95 % of the exact top 10, stand-in": min(found["recall"] for found in large) >= 0.95,
@@ -57,14 +57,15 @@ def run(setting: Setting) -> Finding:
             found["scored_share"] for found in large
         )
         <= 0.1,
-        "at least 5 times as fast as adding up all postings, stand-in": speed >= 5,
+        "at least 5 times as fast as exhaustive search, stand-in": float(np.median([f["times_faster"] for f in large]))
+        >= 5,
         "nothing left out: the exact top 10 of the stored weights": all(f["exact"] for f in (*real, *large)),
     }
     return Finding(
         measured=float(hits.mean()),
         baseline=1.0,
         interval=(float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))),
-        unit="share of the exact top 10 found among 50,000 passages, against exhaustive search",
+        unit="share of the exact top 10 found among 40,000 passages, against exhaustive search",
         interval_of="the share found, over queries",
         checks=checks,
         details={
@@ -73,12 +74,14 @@ def run(setting: Setting) -> Finding:
         },
         conditions=f"SPLADE vectors of {TEXTS - ASKED:,} glosses of WordNet, {ASKED} others as queries; the stand-in "
         "for a large collection of longer passages takes the larger weight of two glosses each. Exhaustive search is "
-        "scipy's sparse product, CPU seconds of one thread, queries one at a time.",
+        "scipy's sparse product; CPU seconds of one thread, queries one at a time.",
         reason=""
         if all(checks.values())
         else "without the native core every answer is exact and NumPy adds up all postings"
         if native.core() is None
-        else "the passages of the stand-in resemble each other more than real ones, so rough totals part them less",
+        else "every gloss is in dozens of passages of the stand-in, so many have nearly the score of the best and are "
+        "scored in full, and at this size the call costs as much as the search: benchmarks/sparse.py times a hundred "
+        "thousand different texts",
     )
 
 
@@ -88,7 +91,8 @@ def vectors(setting: Setting) -> Any:
 
     glosses = [row[3] for row in setting.data.table("wordnet-nouns", "nouns.tsv.gz")]
     chosen = np.random.default_rng(0).choice(len(glosses), TEXTS, replace=False)
-    matrix = encode.make("splade").encode_sparse([glosses[i] for i in chosen])
+    encoder: Any = encode.make("splade")
+    matrix = encoder.encode_sparse([glosses[i] for i in chosen])
     matrix.sort_indices()
     return matrix
 
@@ -101,16 +105,19 @@ def measure(X: Any, Q: Any) -> dict[str, Any]:
     info, arrays = writer.arrays("impact")
     postings = open_postings(Packed.in_memory(arrays), info, X.shape[0])
     parts, kind = [Part(postings, 0, None, None)], Impact()
-    columns = X.T.tocsr()
+    columns, lines = X.T.tocsr(), [Q[query : query + 1] for query in range(Q.shape[0])]
 
     def exhaustive(query: int) -> NDArray[np.float32]:
-        return np.asarray((Q[query : query + 1] @ columns).todense()).ravel()
+        return np.asarray((lines[query] @ columns).todense()).ravel()
 
     def ours(query: int, **effort: float) -> NDArray[np.int64]:
-        return inner_product(parts, Q[query : query + 1], 10, **effort)[1][0]
+        return inner_product(parts, lines[query], 10, **effort)[1][0]
 
     effort = {"share": kind.share, "slack": kind.slack}
-    hits, exact, shares, slow, fast = [], True, [], 0.0, 0.0
+    hits: list[float] = []
+    scored: list[float] = []
+    read: list[float] = []
+    exact, slow, fast = True, 0.0, 0.0
     stored = _stored(postings, X.shape)
     ours(0, **effort)
     for query in range(Q.shape[0]):
@@ -121,15 +128,19 @@ def measure(X: Any, Q: Any) -> dict[str, Any]:
         started = time.process_time()
         found = ours(query, **effort)
         fast += time.process_time() - started
-        hits.append(np.isin(top, found).mean())
-        kept = np.asarray((Q[query : query + 1].astype(np.float64) @ stored).todense()).ravel()
-        exact &= bool(np.allclose(kept[ours(query)], -np.sort(-kept)[:10], rtol=1e-6))
-        shares.append(_scored(postings, Q[query : query + 1], kind) / max(1, np.count_nonzero(scores)))
+        hits.append(float(np.isin(top, found).mean()))
+        if query < CHECKED:
+            kept = np.asarray((lines[query].astype(np.float64) @ stored).todense()).ravel()
+            exact &= bool(np.allclose(kept[ours(query)], -np.sort(-kept)[:10], rtol=1e-6))
+        passages, weights = _work(postings, lines[query], kind)
+        scored.append(passages / max(1, int(np.count_nonzero(scores))))
+        read.append(weights / int(np.diff(columns.indptr)[lines[query].indices].sum()))
     return {
         "hits": np.array(hits),
         "recall": float(np.mean(hits)),
         "exact": exact,
-        "scored_share": float(np.mean(shares)),
+        "scored_share": float(np.mean(scored)),
+        "read_share": float(np.mean(read)),
         "times_faster": slow / fast,
         "weights_a_passage": X.nnz / X.shape[0],
         "bytes_a_posting": sum(array.nbytes for array in arrays.values()) / X.nnz,
@@ -146,20 +157,22 @@ def _stored(postings: Any, shape: tuple[int, int]) -> Any:
     return csr_array((values.astype(np.float64), (terms, rows)), shape=shape[::-1])
 
 
-def _scored(postings: Any, query: Any, kind: Impact) -> int:
-    """How many passages the second step scores: rough totals, once more, in NumPy."""
+def _work(postings: Any, query: Any, kind: Impact) -> tuple[int, int]:
+    """Passages that the second step scores, and weights that both steps read: the rough totals once more, in NumPy."""
     numbers = postings.find(query.indices)
     lists: ImpactLists | None = postings.whole(numbers)
     assert lists is not None
     weights = query.data.astype(np.float64)[numbers >= 0]
     numbers = numbers[numbers >= 0]
     most = float((255 * weights * lists.scales[numbers]).max())
-    totals = np.zeros(postings.passages)
+    totals, read = np.zeros(postings.passages), 0
     for number, weight in zip(numbers.tolist(), weights.tolist()):
         for block in range(-(-postings.passages // BLOCK)):
             at = block * len(lists.scales) + number
             here = slice(int(lists.starts[at]), int(lists.starts[at + 1]))
             parts = weight * float(lists.scales[number]) * lists.codes[here]
             heavy = parts >= kind.share * most
+            read += int(heavy.sum())
             totals[block * BLOCK + lists.rows[here][heavy].astype(np.int64)] += parts[heavy]
-    return int(np.count_nonzero(totals >= max(kind.slack * np.sort(totals)[-10], 1e-12)))
+    chosen = np.flatnonzero(totals >= max(kind.slack * np.sort(totals)[-10], 1e-12))
+    return len(chosen), read + int(postings.lengths[chosen].sum())

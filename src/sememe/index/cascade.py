@@ -18,7 +18,7 @@ from sememe.errors import InputError
 from sememe.kernels import bits as packing
 from sememe.kernels.fastscan import NibbleBlocks
 from sememe.kernels.rescore import multiply, rescore
-from sememe.kernels.select import select
+from sememe.kernels.select import best_selected
 
 # Levels of least squared error for a standard Gaussian ("Quantizing for Minimum Distortion", 1960).
 _LEVELS = {1: (-0.797885, 0.797885), 2: (-1.510418, -0.452780, 0.452780, 1.510418)}
@@ -156,12 +156,10 @@ class Cascade:
         wanted = max(k, CANDIDATES * k if candidates is None else candidates)
         Q = as_vectors(Q, name="queries", dim=self.vectors.shape[1])
         if allow is not None:
-            chosen = select(allow, len(self.vectors), self._few(wanted))
-            if chosen.rows is not None:
-                scores, found, _ = rescore(self.vectors, Q, chosen.rows[None].repeat(len(Q), axis=0), k)
-                return scores, found
-            allow = chosen.bits
-        coarse, rows = self.blocks.topk(Q @ self.sketch.rotation, self._centres, wanted, allow=allow, ordered=False)
+            allow, best = best_selected(self.vectors, Q, allow, k, self._few(wanted))
+            if best is not None:
+                return best
+        coarse, rows = self.blocks.topk(multiply(Q, self._turn), self._centres, wanted, allow=allow, ordered=False)
         scores, found, _ = rescore(self.vectors, Q, rows, k, coarse=coarse, margin=margin)
         return scores, found
 

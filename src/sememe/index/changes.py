@@ -303,7 +303,8 @@ def _live_codes(segments: Sequence[SegmentReader], role: str) -> Iterator[NDArra
         step = max(1, (4 << 20) // max(1, codes.shape[1]))
         for start in range(0, len(codes), step):
             stop = min(start + step, len(codes))
-            ensure(start * codes.shape[1], stop * codes.shape[1])
+            if ensure is not None:
+                ensure(start * codes.shape[1], stop * codes.shape[1])
             yield codes[start:stop] if alive is None else codes[start:stop][alive[start:stop]]
 
 

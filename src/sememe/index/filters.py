@@ -20,6 +20,7 @@ import datetime
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sememe.errors import FilterError
 
@@ -146,8 +147,9 @@ def _tokens(text: str) -> Iterator[_Token]:
     yield _Token("end", "", len(text))
 
 
+@lru_cache(maxsize=64)
 def parse(text: str) -> Node:
-    """Read an expression, or raise a FilterError that points at the fault."""
+    """Read an expression, or raise a FilterError that points at the fault. Those read lately are remembered."""
     if len(text) > MAX_CHARACTERS:
         raise FilterError(f"the filter has {len(text):,} characters; at most {MAX_CHARACTERS:,} are allowed")
     if not text.strip():

@@ -10,9 +10,7 @@ until as many allowed rows have been seen as a search without a filter would see
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -113,7 +111,7 @@ class Ivf:
 
     def build(self, blocks: Iterable[Vectors], dim: int) -> NDArray[np.uint8] | None:
         """The lists of projected vectors as one array of bytes."""
-        with VectorSpool(Path(tempfile.gettempdir())) as spool:
+        with VectorSpool() as spool:
             for block in blocks:
                 spool.append(block)
             if not len(spool):

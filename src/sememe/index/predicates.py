@@ -162,6 +162,9 @@ def _compare_kind(records: Records, name: str, kind: str, sign: str, value: filt
         assert day is not None
         known = column != NO_DATE
         return compare(column, day.toordinal() - EPOCH) & known, known
+    if sign in ("=", "!="):
+        equal = records.columns.words(name, kind).equal_to(str(value))
+        return _by_answer(equal if sign == "=" else ~equal, column)
     wanted = encode_text(str(value))
     return _by_word(records, name, kind, column, lambda word: compare(word, wanted))
 
@@ -177,9 +180,13 @@ def _compare_strings(records: Records, name: str, sign: str, value: str) -> Mask
 
 
 def _by_word(records: Records, name: str, kind: str, codes: NDArray[np.int32], test: Callable[[bytes], bool]) -> Truth:
-    """Ask each word of the dictionary once, then look the answer up for every code; -1 is missing."""
-    answers = np.array([test(word) for word in records.columns.words(name, kind).all_raw()] + [False])
-    return answers[codes], codes >= 0
+    """Ask each word of the dictionary once."""
+    return _by_answer(np.array([test(word) for word in records.columns.words(name, kind).all_raw()], dtype=bool), codes)
+
+
+def _by_answer(answers: Mask, codes: NDArray[np.int32]) -> Truth:
+    """Look the answer for a word up for every code; -1 is missing."""
+    return np.append(answers, False)[codes], codes >= 0
 
 
 def _contains(records: Records, node: filters.Contains) -> Truth:

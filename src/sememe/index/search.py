@@ -22,6 +22,7 @@ from sememe.index.predicates import Where
 from sememe.index.queries import Queries
 from sememe.index.scan import gather
 from sememe.index.segment import SegmentReader
+from sememe.kernels.select import select
 
 Ranked = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -46,7 +47,7 @@ class Scope:
     @cached_property
     def rows(self) -> NDArray[np.int64] | None:
         """Local rows of the passages, ascending; None where all may be found."""
-        return None if self.passages is None else np.flatnonzero(self.passages)
+        return None if self.passages is None else select(self.passages, len(self.passages)).rows
 
     @property
     def count(self) -> int:
@@ -70,7 +71,7 @@ def scopes(segments: Sequence[SegmentReader], where: str | None) -> list[Scope]:
     for segment in segments:
         mask = None if segment.deleted is None else ~segment.deleted
         if condition is not None:
-            chosen = condition.mask(segment.records)
+            chosen = segment.chosen(condition)
             mask = chosen if mask is None else chosen & mask
         found.append(Scope(segment, mask, condition is not None))
     return found

@@ -12,13 +12,17 @@ from sememe.errors import CorruptIndex
 from sememe.index.arrays import Packed
 from sememe.index.impact import open_postings
 from sememe.index.postings import Postings
+from sememe.index.predicates import Where
 from sememe.index.ragged import RaggedTable
 from sememe.index.records import Records
+from sememe.index.scan import Ensure
 
 if TYPE_CHECKING:
     from sememe.index.storage.blockfile import BlockFile
     from sememe.index.storage.manifest import Segment
     from sememe.index.storage.store import Store
+
+REMEMBERED = 4  # filters, of a byte a record
 
 
 def is_tombstone(role: str) -> bool:
@@ -68,6 +72,7 @@ class SegmentReader:
                 raise
             raise CorruptIndex(f"the manifest's facts are malformed ({error!r})", where=entry.name) from None
         self._graph: Any = None
+        self._chosen: dict[str, NDArray[np.bool_]] = {}
 
     def _file(self, role: str) -> BlockFile:
         return self._store.file(self.entry.files[role])
@@ -108,10 +113,10 @@ class SegmentReader:
         """Records that are not deleted."""
         return self.records.count - (0 if self.deleted is None else int(self.deleted.sum()))
 
-    def ensure_codes(self, start: int, stop: int) -> None:
-        """Verify bytes ``[start, stop)`` of the codes."""
-        if self._codes_file is not None:
-            self._codes_file.ensure(start, stop)
+    @property
+    def ensure_codes(self) -> Ensure | None:
+        """What verifies a range of bytes of the codes; None once all are verified, which spares short scans a look."""
+        return None if self._codes_file is None or self._codes_file.all_checked else self._codes_file.ensure
 
     def ensure_fine(self, start: int, stop: int) -> None:
         """Verify bytes ``[start, stop)`` of the rescoring codes."""
@@ -129,6 +134,17 @@ class SegmentReader:
             buffer = file.verified_array(np.uint8, (file.length,))
             self._graph = kind.open(buffer, self.passages, int(self.entry.info["graph_dim"])), buffer
         return self._graph[0]  # the buffer stays with it: the engine keeps a bare pointer into it
+
+    def chosen(self, where: Where) -> NDArray[np.bool_]:
+        """Mask over the records that satisfy a filter. The last few are remembered: the segment never changes."""
+        mask = self._chosen.get(where.text)
+        if mask is None:
+            mask = where.mask(self.records)
+            mask.flags.writeable = False
+            for oldest in list(self._chosen)[: max(0, len(self._chosen) - REMEMBERED + 1)]:
+                self._chosen.pop(oldest, None)
+            self._chosen[where.text] = mask
+        return mask
 
     def alive_passages(self) -> NDArray[np.bool_] | None:
         """Mask over passages of records that are not deleted; None where all are alive."""

@@ -25,11 +25,11 @@ class VectorSpool:
 
     Parameters
     ----------
-    folder : Path
-        The file system to use; a temporary folder may lie in memory.
+    folder : Path, optional
+        The file system to use; the system's temporary folder, which may lie in memory, where not given.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
         self.rows = self.dim = 0
 

@@ -247,7 +247,7 @@ def load_cells(store: Store, dim: int) -> Cells | None:
 def unfinished(path: str | PathLike[str], fs: Any) -> Store | None:
     """The store of a build that was interrupted after its first commit; None where there is none."""
     fs = fs or FileSystem()
-    if not Path(path).is_dir() or not Listing.read(fs, Path(path)).highest:
+    if not fs.is_dir(Path(path)) or not Listing.read(fs, Path(path)).highest:
         return None
     store = Store.open(path, fs=fs)
     if store.manifest.body.get("kind") == KIND and store.manifest.body.get("building"):

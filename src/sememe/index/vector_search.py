@@ -130,7 +130,13 @@ def _best(parts: list[Found], k: int, queries: int) -> Found:
     if not parts:
         return np.empty((queries, 0), dtype=np.float32), np.empty((queries, 0), dtype=np.int64)
     scores, rows = (np.concatenate(part, axis=1) for part in zip(*parts))
-    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    wide = scores.shape[1]
+    k = min(k, wide)
+    cut = np.partition(scores, wide - k, axis=1)[:, wide - k] if k < wide else np.full(queries, -np.inf)
+    order = np.empty((queries, k), dtype=np.intp)
+    for query in range(queries):  # only what may be among the best is sorted
+        some = np.flatnonzero(scores[query] >= cut[query])
+        order[query] = some[np.lexsort((rows[query, some], -scores[query, some]))[:k]]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 

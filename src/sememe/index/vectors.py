@@ -118,7 +118,7 @@ class VectorIndex:
             Go on with a build of the same recipe that was interrupted here; the vectors must be the same. Without it
             that one is thrown away.
         overwrite : bool
-            Replace a finished index.
+            Replace a finished index; it is gone as soon as codec and centres of the new one are learned.
         seed : int
             Of the sample.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sememe.errors import InputError
 from sememe.kernels import native
+from sememe.kernels.rescore import rescore
 
 Filter = NDArray[np.bool_] | NDArray[np.uint8] | NDArray[np.uint64]
 
@@ -22,15 +23,15 @@ class Selection(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    passing : int
         How many.
     bits : ndarray of shape (ceil(n / 64),)
         uint64, a bit a row, the first in the lowest bit.
-    rows : ndarray of shape (count,) or None
+    rows : ndarray of shape (passing,) or None
         int64, ascending; None where there are more than was asked for.
     """
 
-    count: int
+    passing: int
     bits: NDArray[np.uint64]
     rows: NDArray[np.int64] | None
 
@@ -76,6 +77,52 @@ def select(allow: Filter, n: int, most: int | None = None) -> Selection:
         return _select(np.unpackbits(allow.astype("<u8").view(np.uint8), count=n, bitorder="little"), limit)
     mask = as_mask(allow, n)
     return _select(mask, limit) if core is None else Selection(*core.select_mask(mask, limit))
+
+
+def best_selected(
+    vectors: NDArray[np.float32] | NDArray[np.float16],
+    queries: NDArray[np.float32],
+    allow: Filter,
+    k: int,
+    most: int,
+) -> tuple[NDArray[np.uint64], tuple[NDArray[np.float32], NDArray[np.int64]] | None]:
+    """The ``k`` best of the rows that a filter lets through, each scored exactly, if they are few.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n, d)
+        float32 or float16, C-contiguous; may be memory-mapped.
+    queries : ndarray of shape (q, d)
+        float32, C-contiguous.
+    allow : ndarray
+        As for `select`.
+    k : int
+        At least 1.
+    most : int
+        Rows that are scored at most.
+
+    Returns
+    -------
+    bits : ndarray of shape (ceil(n / 64),)
+        As in `Selection`.
+    best : tuple of ndarrays of shape (q, k'), or None
+        float32 inner products, best first, and int64 rows, ties to the lower; ``k'`` is ``k`` or the number of rows
+        that pass, if that is less. None where more than ``most`` pass.
+    """
+    core = native.core()
+    if core is not None and allow.dtype != np.uint64 and vectors.dtype.char in "ef" and vectors.flags.c_contiguous:
+        half, mask = vectors.dtype.char == "e", as_mask(allow, len(vectors))
+        found: tuple[NDArray[np.uint64], tuple[NDArray[np.float32], NDArray[np.int64]] | None] = (
+            core.best_selected_half(vectors.view(np.uint16), queries, mask, k, most, native.threads())
+            if half
+            else core.best_selected_single(vectors, queries, mask, k, most, native.threads())
+        )
+        return found
+    chosen = select(allow, len(vectors), most)
+    if chosen.rows is None:
+        return chosen.bits, None
+    scores, rows, _ = rescore(vectors, queries, chosen.rows[None].repeat(len(queries), axis=0), k)
+    return chosen.bits, (scores, rows)
 
 
 def _select(mask: NDArray[Any], most: int) -> Selection:

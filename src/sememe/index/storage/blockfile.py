@@ -185,6 +185,7 @@ class BlockFile:
 
     def __init__(self, fs: FileSystem, folder: Path, entry: FileEntry, verify: Verify = "lazy") -> None:
         self.path, self.entry, self.length = folder / entry.name, entry, entry.length
+        self._fs = fs
         try:
             self._map: memoryview = fs.map(self.path)
         except Missing:
@@ -240,30 +241,16 @@ class BlockFile:
 
     def expect_scattered_reads(self) -> None:
         """Tell the system that rows are read here and there, so that it does not read on beyond them."""
-        import mmap
-
-        self._scattered = self._advise(getattr(mmap, "MADV_RANDOM", None))
-
-    def _advise(self, advice: int | None, start: int = 0, length: int = 0) -> bool:
-        """Pass advice about a range of the map on to the system, where it takes any; whether it did."""
-        import mmap
-
-        mapped = self._map.obj
-        if advice is None or not isinstance(mapped, mmap.mmap):
-            return False
-        mapped.madvise(advice, start, length or len(mapped) - start)
-        return True
+        self._fs.advise(self._map, scattered=True)
+        self._scattered = True
 
     def _check(self, blocks: NDArray[np.int64]) -> None:
         import xxhash
 
         if self._scattered:  # all blocks are requested before the first is waited for
-            import mmap
-
             for block in blocks.tolist():
-                self._advise(
-                    getattr(mmap, "MADV_WILLNEED", None), block * BLOCK, min(BLOCK, self.length - block * BLOCK)
-                )
+                length = min(BLOCK, len(self._map) - block * BLOCK)
+                self._fs.advise(self._map, scattered=False, start=block * BLOCK, length=length)
         digest, view = xxhash.xxh3_64_intdigest, self._map[: self.length]
         for block in blocks.tolist():
             if digest(view[block * BLOCK : (block + 1) * BLOCK]) != int(self._table[block]):

@@ -247,6 +247,13 @@ class FileSystem:
                 self.shut(descriptor)
         return memoryview(self.read(path))
 
+    def advise(self, mapped: memoryview, scattered: bool, start: int = 0, length: int = 0) -> None:
+        """Tell the system how a map will be read: here and there, or, not ``scattered``, that range at once."""
+        # Where the file is in memory, or the system takes no advice, nothing is lost.
+        advice = getattr(mmap, "MADV_RANDOM" if scattered else "MADV_WILLNEED", None)
+        if advice is not None and isinstance(mapped.obj, mmap.mmap):
+            mapped.obj.madvise(advice, start, length or len(mapped) - start)
+
     def fsync_dir(self, path: Path) -> None:
         """Return once the names in a folder are on the medium."""
         if os.name == "nt":  # Windows cannot open a folder, and journals names itself

@@ -203,17 +203,21 @@ void order_weights(const SymbolCode& code, int64_t count, Prepared& ready) {
   ready.direct.last = left == 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
   ready.ordered_bytes = ready.direct.chunks * slots * 64 * (ready.fine ? 2 : 1);
   ready.ordered.assign(count * ready.ordered_bytes, 0);
-  for (int64_t q = 0; q < count; ++q)
-    for (int64_t j = 0; j < code.d; ++j) {
-      // Single bits lie in bytes with the first in the highest bit; other symbols j in byte j % bytes, slot j / bytes.
-      const int64_t at = code.bits == 1 ? j / 64 * 64 + (j % 64 / 8) * 8 + 7 - j % 8
-                                        : (j % bytes / 64 * slots + j / bytes) * 64 + j % bytes % 64;
-      const int weight = ready.wide[q * ready.padded + j];
-      int8_t* to = ready.ordered.data() + q * ready.ordered_bytes + at;
-      const int low = ready.fine ? static_cast<int8_t>(weight & 255) : weight;
-      to[ready.fine ? ready.direct.chunks * 64 : 0] = static_cast<int8_t>(low);
-      if (ready.fine) to[0] = static_cast<int8_t>((weight - low) >> 8);
+  for (int64_t q = 0; q < count; ++q) {
+    const int16_t* weights = ready.wide.data() + q * ready.padded;
+    int8_t* to = ready.ordered.data() + q * ready.ordered_bytes;
+    if (code.bits == 1) {  // in bytes, the first in the highest bit
+      for (int64_t j = 0; j < code.d; ++j) {
+        const int low = static_cast<int8_t>(weights[j] & 255);
+        to[(j ^ 7) + (ready.fine ? ready.direct.chunks * 64 : 0)] = static_cast<int8_t>(low);
+        if (ready.fine) to[j ^ 7] = static_cast<int8_t>((weights[j] - low) >> 8);
+      }
+      continue;
     }
+    for (int64_t slot = 0; slot < slots; ++slot)  // symbol j in byte j % bytes, slot j / bytes
+      for (int64_t byte = 0; byte < bytes && slot * bytes + byte < code.d; ++byte)
+        to[((byte >> 6) * slots + slot) * 64 + (byte & 63)] = static_cast<int8_t>(weights[slot * bytes + byte]);
+  }
 }
 
 void read_scales(const SymbolCode& code, const uint8_t* codes, const int64_t* pick, int64_t count, float* out) {
@@ -256,7 +260,6 @@ struct Job {
 void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, std::vector<Shortlist>& lists) {
   const int64_t padded = ready.padded;
   const int64_t block = std::max<int64_t>(kTile, kScratch / padded / kTile * kTile);
-  std::vector<uint8_t> rows(block * padded);
   std::vector<float> scales(job.code.tail == Tail::none ? 0 : kTile, 1.0f);
   const int64_t most = std::min<int64_t>(job.queries, 256);
   std::vector<int32_t> sums(most * kTile);
@@ -265,6 +268,7 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
   auto pass = SEMEME_PICK(passing);
   auto multiply_in_place = SEMEME_PICK(multiply_packed);
   const bool packed = !ready.ordered.empty();
+  std::vector<uint8_t> rows(packed ? 0 : block * padded);
   const uint8_t *lying[kTile], *later[kTile];
   for (int64_t start = first; start < last; start += block) {
     const int64_t count = std::min(block, last - start);
