@@ -63,8 +63,8 @@ def test_the_int8_model_takes_any_text(small):
 def test_half_precision_is_near_and_has_its_own_digest(full):
     half = MiniLM("torch", dtype="bf16")
     distance = half.distance_to(full, SENTENCES)
-    assert distance.min_cosine > 0.9998
-    assert distance.mean_cosine > 0.9999
+    assert distance.min_cosine > 0.9999
+    assert distance.mean_cosine > 0.99995
     assert half.digest != full.digest
 
 

@@ -80,7 +80,10 @@ def test_few_rows_are_scored_exactly_at_every_level(vectors, level, dtype):
         for query, scores, rows in zip(queries, *best):
             assert rows.tolist() == exact(X, query, mask, K).tolist()
             np.testing.assert_allclose(scores, X[rows].astype(np.float64) @ query, rtol=1e-5, atol=1e-6)
+        for given, wanted in zip(best_selected(X, queries, bits, K, count)[1], best):
+            np.testing.assert_array_equal(given, wanted)
         assert best_selected(X, queries, mask, K, count - 1)[1] is None
+        assert best_selected(X, queries, bits, K, count - 1)[1] is None
         assert best_selected(X, queries, mask, N, N)[1][1].shape == (len(queries), count)
         none = best_selected(X, queries, np.zeros(N, dtype=bool), K, 0)[1]
         assert none[1].shape == (len(queries), 0)

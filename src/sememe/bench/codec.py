@@ -21,7 +21,7 @@ from sememe.bench.race import K, Rows, exact, recall
 from sememe.contracts import Vectors
 from sememe.recipe import Recipe
 
-SIZE = 50_000
+SIZE = 30_000
 BYTES = (16, 32, 48, 96, 192)
 SHORTLISTS = (0, 50, 100)
 OURS = {
@@ -31,7 +31,8 @@ OURS = {
     96: ("pq:95,norm=score", "klt:96", "rabitq:2"),
     192: ("klt:192", "rabitq:5"),
 }
-_TRAIN = 20_000
+_TRAIN = 10_000
+_QUERIES = 200
 _SHORT = max(SHORTLISTS)
 
 
@@ -53,9 +54,10 @@ def tables(settings: Settings, limits: Limits) -> list[Table]:
     ready = texts.ready_vectors() if settings.vectors is None else None
     if ready is not None:
         X, Q = ready
-        sets.append(("MiniLM", X[: settings.size], Q[:400]))
+        sets.append(("MiniLM", X[: settings.size], Q))
     out = []
     for name, X, Q in sets:
+        Q = Q[:_QUERIES]
         codes = list(_codes(np.ascontiguousarray(X), Q, settings))
         about = f"{name} vectors, {len(X):,} x {X.shape[1]}, {len(Q)} queries"
         out += [_equal_bytes(f"Recall@10 at equal bytes: {about}", codes)]

@@ -6,6 +6,7 @@ Because the code is linear, a score needs no decoding: ``q . x = (q * step) . co
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,12 @@ def check_bits(bits: object, owner: object) -> int:
     if isinstance(bits, bool) or not isinstance(bits, (int, np.integer)) or not 2 <= bits <= 8:
         raise InputError(f"bits={bits!r} is not possible for {type(owner).__name__}", fix="give 2 to 8")
     return int(bits)
+
+
+@cache
+def _levels(bits: int, zero: int) -> NDArray[np.float64]:
+    """The integers that symbols of so many bits stand for; made once, as a single query would wait for it."""
+    return np.arange(1 << bits, dtype=np.float64) - zero
 
 
 class Affine(Quantizer):
@@ -86,12 +93,12 @@ class Affine(Quantizer):
     def native_scan(self, Q: Vectors) -> SymbolScan | None:
         """The levels are whole numbers: weights take the steps, constants the offsets."""
         queries = self._check_input(Q).astype(np.float64)
-        offset = np.broadcast_to(np.asarray(self.offset_, dtype=np.float64), (queries.shape[1],))
+        offset = np.asarray(self.offset_, dtype=np.float64)
         bits = self._bits()
         return SymbolScan(
             weights=queries * np.asarray(self.step_, dtype=np.float64),
-            constants=queries @ offset,
-            levels=np.arange(1 << bits, dtype=np.float64) - (self._zero() if bits < 8 else 128),
+            constants=queries @ offset if offset.ndim else queries.sum(axis=1) * offset,
+            levels=_levels(bits, self._zero() if bits < 8 else 128),
             bits=bits,
             signed=bits == 8,
         )

@@ -58,7 +58,7 @@ class Windows:
     """Rows in order of each column; every stretch of the condition is searched and the answers are merged."""
 
     name = "sorted rows"
-    settings = ((300, 3.5), (400, 4.0), (640, 5.0))
+    settings = ((120, 4.0), (250, 5.0), (400, 5.0))
 
     def build(self, X: Vectors, ranks: Mapping[str, NDArray[np.int64]]) -> None:
         """One `WindowIndex` a column."""
@@ -115,7 +115,7 @@ class PostFilter:
     """Search the graph without the filter, drop what does not pass, and ask for more until there is enough."""
 
     name = "graph, then filter"
-    settings = (2.0, 8.0, 24.0)  # candidates, over those expected to hold k that pass
+    settings = (2.0, 5.0, 16.0)  # candidates, over those expected to hold k that pass
 
     def __init__(self, graph: Graph, deepest: int = DEEPEST) -> None:
         self._graph, self._deepest = graph, deepest
@@ -230,7 +230,7 @@ def run(setting: Setting) -> Finding:
             },
         },
         conditions=f"Static vectors of {ROWS:,} glosses and sentences, {ASKED} others as queries, top {K}; CPU time of "
-        f"one thread, one query at a time, each with its own filter; faiss HNSW with {LINKS} links.",
+        f"one thread, one query at a time, each with its own filter; both graphs are one faiss HNSW, {LINKS} links.",
         reason=""
         if all(checks.values())
         else "the scan of rows that pass is compiled and asks for memory ahead: it is faster than the scans that the "

@@ -13,7 +13,7 @@ from sememe.measure.filtered_bench import Cell, FilteredSearchBench, fastest
 
 WIDTHS = (0.9, 0.5, 0.1, 0.01)
 RECALL = 0.95
-DEEPEST = 40_000  # candidates that the graph is asked for at most
+DEEPEST = 10_000  # candidates that the graph is asked for at most
 
 
 @experiment(
@@ -30,7 +30,7 @@ def run(setting: Setting) -> Finding:
     found: list[dict[float, dict[str, Cell]]] = []
     ratios: dict[float, list[float]] = {width: [] for width in WIDTHS}
     for seed in setting.seeds:
-        bench = FilteredSearchBench((tree, graph), k=K, rounds=2, seed=seed)
+        bench = FilteredSearchBench((tree, graph), k=K, rounds=1, seed=seed)
         cells = bench.run(X, Q, {"length": length}, [("length", "range", "independent", width) for width in WIDTHS])
         found.append({where[3]: best for where, best in fastest(cells, RECALL).items()})
         for width, values in ratios.items():

@@ -12,6 +12,7 @@ from sememe.errors import InputError
 from sememe.index.best import NO_ROW
 from sememe.index.pipeline import Pipeline
 from sememe.index.vector_segment import Found, VectorSegment
+from sememe.kernels.select import select
 
 SPARE = 256  # deleted rows up to which a search asks for as many more instead of naming all the others
 
@@ -40,7 +41,7 @@ class VectorSearcher:
             mask = np.asarray(allow)
             if mask.dtype != bool or mask.shape != (self.rows,):
                 raise InputError(f"allow must be bool of shape ({self.rows},), got {mask.dtype} of shape {mask.shape}")
-            return [np.flatnonzero(mask[s.offset : s.offset + s.passages]) for s in self.segments]
+            return [select(mask[s.offset : s.offset + s.passages], s.passages).rows for s in self.segments]
         if allow is not None:
             raise InputError("allow and rows were both given", fix="give one of them")
         chosen = np.unique(np.asarray(rows))

@@ -4,7 +4,7 @@
 with a graph in each node, and covers a window with few nodes. Where a node holds codes and is scanned, all nodes of a
 level are one array, any window is one stretch of it, and the tree needs no levels at all: no row outside the window is
 read, none inside is missed, and nothing is stored twice. On one core that wins up to some hundred thousand rows in the
-window (`sememe reproduce window`), because a scan of a bit a dimension reads a hundred rows in the time in which a
+window (`sememe reproduce window`), because a scan of two bits a dimension reads a hundred rows in the time in which a
 graph takes one step.
 """
 
@@ -23,8 +23,8 @@ from sememe.kernels.fastscan import NibbleBlocks
 from sememe.kernels.rescore import multiply, rescore
 
 WINDOW_PAPER = Paper("Approximate Nearest Neighbor Search with Window Filters", 2024, "2402.00943")
-CANDIDATES = 40  # times k: rows of the scan that may be scored exactly
-MARGIN = 4.0
+CANDIDATES = 25  # times k: rows of the scan that may be scored exactly
+MARGIN = 5.0
 _FAMILY = {**dict.fromkeys("biuf", "number"), "M": "date", "m": "duration", "U": "text", "S": "bytes"}
 
 
@@ -66,7 +66,7 @@ class WindowIndex:
     """
 
     def __init__(
-        self, vectors: NDArray[np.float32] | NDArray[np.float16], attribute: Any, *, bits: int = 1, seed: int = 0
+        self, vectors: NDArray[np.float32] | NDArray[np.float16], attribute: Any, *, bits: int = 2, seed: int = 0
     ) -> None:
         values = np.asarray(attribute)
         if values.shape != vectors.shape[:1] or values.dtype.kind not in _FAMILY:
@@ -125,7 +125,7 @@ class WindowIndex:
         low, high : value of the attribute's type, optional
             Both included; None leaves that end open.
         candidates : int, optional
-            Rows of the scan that may be scored exactly; ``40 k`` when not given. A window of no more rows is scored
+            Rows of the scan that may be scored exactly; ``25 k`` when not given. A window of no more rows is scored
             exactly throughout.
         margin : float
             As for `cascade.Cascade.topk`.

@@ -15,6 +15,7 @@ from sememe.errors import InputError
 from sememe.kernels import native
 from sememe.kernels.rescore import rescore
 
+_WORD = np.dtype(np.uint64)
 Filter = NDArray[np.bool_] | NDArray[np.uint8] | NDArray[np.uint64]
 
 
@@ -44,10 +45,17 @@ def as_mask(allow: Filter, n: int) -> NDArray[np.uint8]:
     InputError
         For another shape or type.
     """
-    if allow.dtype not in (np.bool_, np.uint8) or allow.shape != (n,):
+    if allow.dtype.char not in "?B" or allow.shape != (n,):
         raise InputError(f"a filter over {n} rows must be bool ({n},), got {allow.dtype} {allow.shape}")
     mask = allow if allow.flags.c_contiguous else np.ascontiguousarray(allow)
     return mask.view(np.uint8)
+
+
+def as_bits(allow: Filter, n: int) -> NDArray[np.uint64]:
+    """A bit for each of ``n`` rows, checked as in `as_mask`."""
+    if allow.dtype != _WORD or allow.shape != (-(-n // 64),) or (n % 64 and int(allow[-1]) >> (n % 64)):
+        raise InputError(f"a filter of {allow.shape} words does not fit {n} rows")
+    return allow if allow.flags.c_contiguous else np.ascontiguousarray(allow)  # type: ignore[return-value]
 
 
 def select(allow: Filter, n: int, most: int | None = None) -> Selection:
@@ -69,12 +77,11 @@ def select(allow: Filter, n: int, most: int | None = None) -> Selection:
     """
     limit = n if most is None else most
     core = native.core()
-    if allow.dtype == np.uint64:
-        if allow.shape != (-(-n // 64),) or (n % 64 and int(allow[-1]) >> (n % 64)):
-            raise InputError(f"a filter of {allow.shape} words does not fit {n} rows")
+    if allow.dtype == _WORD:
+        bits = as_bits(allow, n)
         if core is not None:
-            return Selection(*core.select_words(np.ascontiguousarray(allow), n, limit))
-        return _select(np.unpackbits(allow.astype("<u8").view(np.uint8), count=n, bitorder="little"), limit)
+            return Selection(*core.select_words(bits, n, limit))
+        return _select(np.unpackbits(bits.astype("<u8").view(np.uint8), count=n, bitorder="little"), limit)
     mask = as_mask(allow, n)
     return _select(mask, limit) if core is None else Selection(*core.select_mask(mask, limit))
 
@@ -110,12 +117,16 @@ def best_selected(
         that pass, if that is less. None where more than ``most`` pass.
     """
     core = native.core()
-    if core is not None and allow.dtype != np.uint64 and vectors.dtype.char in "ef" and vectors.flags.c_contiguous:
-        half, mask = vectors.dtype.char == "e", as_mask(allow, len(vectors))
+    if core is not None and vectors.dtype.char in "ef" and vectors.flags.c_contiguous:
+        half, bits, mask = vectors.dtype.char == "e", None, None
+        if allow.dtype == _WORD:
+            bits = as_bits(allow, len(vectors))
+        else:
+            mask = as_mask(allow, len(vectors))
         found: tuple[NDArray[np.uint64], tuple[NDArray[np.float32], NDArray[np.int64]] | None] = (
-            core.best_selected_half(vectors.view(np.uint16), queries, mask, k, most, native.threads())
+            core.best_selected_half(vectors.view(np.uint16), queries, mask, bits, k, most, native.threads())
             if half
-            else core.best_selected_single(vectors, queries, mask, k, most, native.threads())
+            else core.best_selected_single(vectors, queries, mask, bits, k, most, native.threads())
         )
         return found
     chosen = select(allow, len(vectors), most)

@@ -120,10 +120,12 @@ _HEADING = re.compile(r'<section id="(\w+)".*?<h2[^>]*>(.*?)</h2>', re.DOTALL)
 
 
 def template(name: str) -> str:
+    """A file of the page's template."""
     return resources.files("sememe.planner").joinpath("report_template", name).read_text(encoding="utf-8")
 
 
 def digest(text: str) -> str:
+    """What a content security policy calls an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 

@@ -3,9 +3,11 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <vector>
 
@@ -47,9 +49,14 @@ nb::tuple select_mask(Array<uint8_t> mask, int64_t most) {
   return nb::make_tuple(found, bits, rows_of(words, count, found));
 }
 
+bool fits(const Array<uint64_t>& words, int64_t n) {
+  const int64_t count = words.shape(0);
+  return n >= 0 && count == (n + 63) / 64 && !(n % 64 && words.data()[count - 1] >> (n % 64));
+}
+
 nb::tuple select_words(Array<uint64_t> words, int64_t n, int64_t most) {
   const int64_t count = words.shape(0);
-  if (n < 0 || count != (n + 63) / 64 || (n % 64 && words.data()[count - 1] >> (n % 64)))
+  if (!fits(words, n))
     throw std::invalid_argument("the bits do not fit the rows");
   int64_t found = 0;
   for (int64_t w = 0; w < count; ++w) found += __builtin_popcountll(words.data()[w]);
@@ -65,9 +72,46 @@ struct Best {
   }
 };
 
-// The k best of the rows that the bits name, for each query.
-nb::tuple best_of(const Rows& table, int64_t n, const Table<float>& queries, const uint64_t* words, int64_t found,
-                  int64_t k, int threads) {
+// Bits and row numbers of a filter, a stretch at a time; the vectors of the first rows are asked for meanwhile.
+class Picked {
+ public:
+  // With a mask the words are written, without one they are read; how many rows pass. Rows are listed up to `most`.
+  int64_t pick(const uint8_t* mask, uint64_t* words, int64_t n, int64_t most, const uint8_t* values, int64_t bytes) {
+    rows_.reset(new int64_t[std::min(n, most) + kStretch + 8]);
+    int64_t found = 0;
+    for (int64_t start = 0; start < n; start += kStretch) {
+      const int64_t length = std::min(kStretch, n - start), count = (length + 63) / 64;
+      uint64_t* here = words + start / 64;
+      int64_t some = 0;
+      if (mask)
+        some = SEMEME_PICK(pack_mask)(mask + start, length, here);
+      else
+        for (int64_t w = 0; w < count; ++w) some += __builtin_popcountll(here[w]);
+      if (some && found + some <= most) {
+        int64_t* rows = rows_.get() + found;
+        SEMEME_PICK(select_bits)(here, count, rows);
+        for (int64_t i = 0; i < some; ++i) {
+          rows[i] += start;
+          if (found + i < kEarly)
+            for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(values + rows[i] * bytes + at, 0, 2);
+        }
+      }
+      found += some;
+    }
+    return found;
+  }
+
+  const int64_t* rows() const { return rows_.get(); }
+
+ private:
+  static constexpr int64_t kStretch = 8192;  // rows
+  static constexpr int64_t kEarly = 128;     // vectors that certainly find room in a second cache
+  std::unique_ptr<int64_t[]> rows_;
+};
+
+// The k best of the rows listed, for each query.
+nb::tuple best_of(const Rows& table, const Table<float>& queries, const int64_t* rows, int64_t found, int64_t k,
+                  int threads) {
   const int64_t count = queries.shape(0), wide = std::min(k, found);
   float* scores = new float[count * wide + 1];
   nb::capsule keep_scores(scores, [](void* p) noexcept { delete[] static_cast<float*>(p); });
@@ -75,8 +119,6 @@ nb::tuple best_of(const Rows& table, int64_t n, const Table<float>& queries, con
   nb::capsule keep_best(best, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
   {
     nb::gil_scoped_release release;
-    std::unique_ptr<int64_t[]> rows(new int64_t[found + 8]);
-    SEMEME_PICK(select_bits)(words, (n + 63) / 64, rows.get());
     auto dots = SEMEME_PICK(dot_rows);
     const int64_t work = count * found * table.d / (4 << 20);  // a thread is worth its start for some 100 microseconds
     const int parts = static_cast<int>(std::clamp<int64_t>(std::min<int64_t>({threads, work, count}), 1, 256));
@@ -84,7 +126,7 @@ nb::tuple best_of(const Rows& table, int64_t n, const Table<float>& queries, con
       std::vector<float> exact(found);
       std::vector<Best> list(found);
       for (int64_t q = first; q < last; ++q) {
-        dots(table, queries.data() + q * table.d, rows.get(), found, exact.data());
+        dots(table, queries.data() + q * table.d, rows, found, exact.data());
         for (int64_t i = 0; i < found; ++i) list[i] = {exact[i], rows[i]};
         std::partial_sort(list.begin(), list.begin() + wide, list.end());
         for (int64_t i = 0; i < wide; ++i) {
@@ -100,28 +142,33 @@ nb::tuple best_of(const Rows& table, int64_t n, const Table<float>& queries, con
 }
 
 template <class T>
-nb::tuple best_selected(Table<T> values, Table<float> queries, Array<uint8_t> mask, int64_t k, int64_t most,
-                        int threads) {
-  const int64_t n = values.shape(0), count = (n + 63) / 64;
-  if (static_cast<int64_t>(mask.shape(0)) != n || queries.shape(1) != values.shape(1) || k < 1)
+nb::tuple best_selected(Table<T> values, Table<float> queries, std::optional<Array<uint8_t>> mask,
+                        std::optional<Array<uint64_t>> given, int64_t k, int64_t most, int threads) {
+  const int64_t n = values.shape(0), d = values.shape(1), count = (n + 63) / 64;
+  if (mask.has_value() == given.has_value() || (mask && static_cast<int64_t>(mask->shape(0)) != n) ||
+      (given && !fits(*given, n)) || static_cast<int64_t>(queries.shape(1)) != d || k < 1)
     throw std::invalid_argument("arguments of best_selected do not fit together");
   uint64_t* words = new uint64_t[count + 1];
   Result<uint64_t> bits = owned(words, count);
-  const int64_t found = SEMEME_PICK(pack_mask)(mask.data(), n, words);
+  if (given) std::copy(given->data(), given->data() + count, words);
+  Picked picked;
+  const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
+  const int64_t found =
+      picked.pick(mask ? mask->data() : nullptr, words, n, most, bytes, d * static_cast<int64_t>(sizeof(T)));
   if (found > most) return nb::make_tuple(bits, nb::none());
-  const Rows table{values.data(), static_cast<int64_t>(values.shape(1)), sizeof(T) == 2};
-  return nb::make_tuple(bits, best_of(table, n, queries, words, found, k, threads));
+  return nb::make_tuple(bits, best_of({values.data(), d, sizeof(T) == 2}, queries, picked.rows(), found, k, threads));
 }
 
 }  // namespace
 
 void bind_select(nb::module_& m) {
   m.def("select_mask", &select_mask, nb::arg("mask"), nb::arg("most"),
-        "How many bytes are not zero, a bit for each, and their numbers (None: more than `most`). See kernels/select.py.");
+        "How many bytes are not zero, a bit for each, and their numbers (None: over `most`). See kernels/select.py.");
   m.def("select_words", &select_words, nb::arg("words"), nb::arg("n"), nb::arg("most"), "The same from bits.");
-  m.def("best_selected_single", &best_selected<float>, nb::arg("values"), nb::arg("queries"), nb::arg("mask"),
-        nb::arg("k"), nb::arg("most"), nb::arg("threads"),
+  m.def("best_selected_single", &best_selected<float>, nb::arg("values"), nb::arg("queries"),
+        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
         "Bits of the mask, and scores and rows (q, k') of the best (None: more than `most` pass).");
-  m.def("best_selected_half", &best_selected<uint16_t>, nb::arg("values"), nb::arg("queries"), nb::arg("mask"),
-        nb::arg("k"), nb::arg("most"), nb::arg("threads"), "The same for vectors in half precision, as uint16.");
+  m.def("best_selected_half", &best_selected<uint16_t>, nb::arg("values"), nb::arg("queries"),
+        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
+        "The same for vectors in half precision, as uint16.");
 }

@@ -5,7 +5,8 @@
 
 #include "level.h"
 
-// One bit for each of n bytes that is not zero, the first in the lowest bit of the first of ceil(n / 64) words; how many.
+// One bit for each of n bytes that is not zero, the first in the lowest bit of the first of ceil(n / 64) words; how
+// many.
 SEMEME_DECLARE(int64_t pack_mask(const uint8_t* mask, int64_t n, uint64_t* words);)
 
 // The numbers of the bits that are set in `count` words, ascending; how many. Up to seven numbers beyond those may be

@@ -437,7 +437,7 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
 void bind_symbols(nb::module_& m) {
   m.def("scan_symbols", &scan_symbols, nb::arg("codes"), nb::arg("d"), nb::arg("bits"), nb::arg("flip"),
         nb::arg("first_byte"), nb::arg("tail"), nb::arg("tail_offset"), nb::arg("scales"), nb::arg("levels"),
-        nb::arg("weights"), nb::arg("constants"), nb::arg("inner"), nb::arg("k"), nb::arg("rows").none(), nb::arg("allow").none(),
-        nb::arg("threads"),
+        nb::arg("weights"), nb::arg("constants"), nb::arg("inner"), nb::arg("k"), nb::arg("rows").none(),
+        nb::arg("allow").none(), nb::arg("threads"),
         "The k best rows for each query: scores (q, k'), rows (q, k'). See kernels/symbols.py.");
 }
