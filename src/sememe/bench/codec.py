@@ -33,6 +33,7 @@ OURS = {
 }
 _TRAIN = 10_000
 _QUERIES = 200
+_ROTATED = (16, 32)  # bytes at which faiss may learn a rotation, which takes it long
 _SHORT = max(SHORTLISTS)
 
 
@@ -109,15 +110,6 @@ def _ours(stage: str, train: Vectors, X: Vectors, Q: Vectors, truth: Rows, threa
     return _code(f"sememe {stage}", True, quantizer.code_bytes_, times, found, truth, Q, X)
 
 
-def _product(d: int, m: int) -> Any:
-    """A product quantizer that learns from few vectors without a warning for every codebook."""
-    import faiss
-
-    made = faiss.ProductQuantizer(d, m, 8)
-    made.cp.min_points_per_centroid = 1
-    return made
-
-
 def _faiss_indexes(d: int) -> Iterator[tuple[str, Any]]:
     import faiss
 
@@ -125,15 +117,14 @@ def _faiss_indexes(d: int) -> Iterator[tuple[str, Any]]:
     for m in BYTES:
         narrow = d // m * m
         plain = faiss.IndexPQ(narrow, m, 8, product)
-        plain.pq = _product(narrow, m)
+        plain.pq.cp.min_points_per_centroid = 1  # no warning for each codebook
         whole = plain if narrow == d else faiss.IndexPreTransform(faiss.PCAMatrix(d, narrow), plain)
         yield f"faiss {'' if narrow == d else 'PCA,'}PQ{m}", whole
-        if m <= 48:
+        if m in _ROTATED:
             rotation = faiss.OPQMatrix(d, m, narrow)
             rotation.niter = 10
-            rotation.pq = _product(narrow, m)
             turned = faiss.IndexPQ(narrow, m, 8, product)
-            turned.pq = _product(narrow, m)
+            turned.pq.cp.min_points_per_centroid = 1
             yield f"faiss OPQ{m}", faiss.IndexPreTransform(rotation, turned)
     few = min(192, d)
     for factory in ("SQ4", "SQ6", f"PCA{few},SQ4", f"PCA{few},SQ8"):
