@@ -10,6 +10,7 @@ a row, and the scan goes on until no row that it left out can matter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from os import PathLike
 from typing import Any
 
@@ -221,7 +222,9 @@ class KeyedVectors:
         error = parts.error * min(1.0, (2 * np.log(2 / _ODDS) / self.dim) ** 0.5)
         while True:
             rough, found = scan(coder, turned, parts.codes.all(), min(wanted, len(self)))
-            rows = np.union1d(found[0], loose)
+            rows = np.concatenate([found[0], loose])
+            rows.sort()
+            rows = rows[np.append(True, rows[1:] != rows[:-1])]
             vectors = parts.vectors.take(rows).astype(np.float64)
             size = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
             cosine = np.divide(vectors @ unit[0], size, out=np.zeros(len(size)), where=size > 0)
@@ -245,6 +248,7 @@ class KeyedVectors:
         return keys[int(np.argmin(unit @ unit.mean(axis=0)))]
 
 
+@cache
 def _coder(d: int) -> Int4:
     """A code that learns nothing from rows: each has a scale of its own, which its largest entry sets."""
     coder = Int4(scale="vector").fit(np.eye(1, d, dtype=np.float32))
