@@ -7,6 +7,7 @@ bit of each of them, so a score is one table look-up a byte. The planes follow t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -42,13 +43,13 @@ class PlaneCode(Quantizer):
     coarse_: F32
     scale_: float
 
+    @abstractmethod
     def _allocate(self, X: Vectors) -> NDArray[np.float64]:
         """Set ``octets_`` from centred rows; the deviation of each turned coordinate of a unit row."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _rotation(self) -> F32:
         """``(8 * octets, d)``: rows are multiplied by its transpose."""
-        raise NotImplementedError
 
     def _learn(self, X: Vectors) -> None:
         X = sample_rows(X, _TRAIN)
