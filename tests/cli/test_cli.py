@@ -236,3 +236,9 @@ def test_doctor_says_what_is_compiled_and_what_is_missing(sememe, monkeypatch):
     finally:
         monkeypatch.undo()
         native._load.cache_clear()
+
+
+def test_tables_show_brackets_as_they_are():
+    from sememe.cli.shared import table
+
+    assert "pip install 'sememe[onnx]'" in table("", ["how"], [["pip install 'sememe[onnx]'"]])

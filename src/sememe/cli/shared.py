@@ -92,12 +92,14 @@ def table(title: str, columns: list[str], rows: list[list[Any]], *, marks: dict[
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     drawn = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
     for place, name in enumerate(columns):
         drawn.add_column(name, justify="left" if place == 0 else "right", overflow="fold")
     for place, row in enumerate(rows):
-        drawn.add_row(*[str(cell) for cell in row], style=(marks or {}).get(place))
+        # Text, not str: rich would take "[onnx]" for markup and drop it.
+        drawn.add_row(*[Text(str(cell)) for cell in row], style=(marks or {}).get(place))
     console = Console(file=StringIO(), force_terminal=sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120)
     console.print(drawn)
     return console.file.getvalue().rstrip("\n")  # type: ignore[attr-defined]
