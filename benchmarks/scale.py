@@ -32,8 +32,9 @@ import numpy as np
 import sememe
 from sememe.contracts import Record
 from sememe.encode import make
-from sememe.index.ledger import predict
-from sememe.index.sizes import CorpusSizes
+from sememe.planner.corpus import load
+from sememe.planner.ledger import Sizes
+from sememe.recipe import Recipe
 from sememe.text import Sentences, demo_records, read
 
 RECIPES = (
@@ -48,7 +49,7 @@ FILTERS = {  # (condition, the same on arrays)
     0.005: ("year = 2024", lambda year, lang: year == 2024),
     0.0005: ("year = 2024 and lang = 'is'", lambda year, lang: (year == 2024) & (lang == "is")),
 }
-SAMPLE = 2_000  # records that the prediction sees
+SAMPLE = 20_000  # records that the prediction sees, as many as the planner's
 MB = 1e6
 TIES = 2e-5  # scores closer than this may come in either order: float32 sums differ by so much
 
@@ -221,9 +222,8 @@ def measure(recipe: str, records: list[Record], folder: Path) -> dict[str, Any]:
     command = [sys.executable, __file__, "--worker", str(folder / "index"), str(folder / "small")]
     answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     actual = sum(path.stat().st_size for path in (folder / "index").rglob("*") if path.is_file())
-    chosen = np.random.default_rng(1).permutation(len(records))[:SAMPLE].tolist()
-    grown = CorpusSizes.of((records[i] for i in chosen), recipe).grown(len(records) / len(chosen))
-    predicted = predict(recipe, dim=encoder.dim, **grown).total
+    sample = load("these passages", records, keep=set(), limit=SAMPLE, seed=1)
+    predicted = Sizes(sample).ledger(Recipe.parse(recipe), encoder.dim)["total"]
     return {**answer, "build": seconds, "encoding": encoder.seconds, "actual": actual, "predicted": predicted}
 
 

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 
 from sememe.contracts import Record
 from sememe.errors import InputError
+from sememe.index.arrays import encode_text
+
+_STORED = ("id", "text", "title", "source")  # of every record, as UTF-8
 
 
 @dataclass
@@ -23,8 +26,10 @@ class Corpus:
     ----------
     records : list of Record
         The sample, in the order of the source.
-    total_records, total_characters, id_bytes : int
+    total_records, total_characters : int
         Counts over the whole source.
+    text_bytes : dict of str to int
+        UTF-8 bytes of all ids, texts, titles and sources: what ``index.ledger.predict`` calls ``id_bytes`` and so on.
     notices : list of str
         What the reader skipped or altered, in words.
     """
@@ -33,7 +38,7 @@ class Corpus:
     records: list[Record]
     total_records: int
     total_characters: int
-    id_bytes: int
+    text_bytes: dict[str, int]
     notices: list[str] = field(default_factory=list)
 
     @property
@@ -60,11 +65,13 @@ def load(source: str, records: Iterable[Record], *, keep: set[str], limit: int, 
     kept: list[tuple[int, Record]] = []
     reservoir: list[tuple[int, Record]] = []
     room = max(limit - len(keep), 1)
-    total = characters = id_bytes = others = 0
+    total = characters = others = 0
+    sizes = dict.fromkeys(_STORED, 0)
     for position, record in enumerate(records):
         total += 1
         characters += len(record.content)
-        id_bytes += len(record.id.encode("utf-8", "surrogatepass"))
+        for name in _STORED:
+            sizes[name] += len(encode_text(getattr(record, name)))
         if record.id in keep:
             kept.append((position, record))
             continue
@@ -83,7 +90,7 @@ def load(source: str, records: Iterable[Record], *, keep: set[str], limit: int, 
             "none of the judged documents is in the collection", where=source, fix="check the ids in the qrels file"
         )
     chosen = [record for _, record in sorted(kept + reservoir, key=lambda pair: pair[0])]
-    corpus = Corpus(source, chosen, total, characters, id_bytes)
+    corpus = Corpus(source, chosen, total, characters, {f"{name}_bytes": size for name, size in sizes.items()})
     if missing:
         corpus.notices.append(f"{missing} judged documents are not in the collection; they count as never found")
     return corpus

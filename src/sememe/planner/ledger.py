@@ -36,7 +36,7 @@ class Sizes:
         counts = self._counts[key].grown(self.corpus.scale * factor)  # type: ignore[attr-defined]
         if self.corpus.is_sample:  # what was counted beats what was estimated
             counts["records"] = round(self.corpus.total_records * factor)
-            counts["id_bytes"] = round(self.corpus.id_bytes * factor)
+            counts |= {name: round(size * factor) for name, size in self.corpus.text_bytes.items()}
             if not counts["spans"]:
                 counts["passages"] = counts["records"]
         parts: dict[str, float] = dict(predict(recipe, dim=dim, **counts).as_json())
