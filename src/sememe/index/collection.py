@@ -139,7 +139,12 @@ class Index:
         ids = np.empty(rows.shape, dtype=object)
         for place, row in np.ndenumerate(rows):
             ids[place] = describe.identity(self.segments, int(row)) if row >= 0 else ""
+        self._release()
         return Hits(ids, scores, rows)
+
+    def _release(self) -> None:
+        for segment in self.segments:
+            segment.release()
 
     def _check_encoder(self) -> None:
         if not self._checked:
@@ -152,10 +157,12 @@ class Index:
 
     def results(self, hits: Hits) -> list[list[dict[str, Any]]]:
         """All hits as JSON, a list for each query."""
-        return [
+        found = [
             [self.describe(int(row), float(score)) for row, score in zip(rows, scores) if row >= 0]
             for rows, scores in zip(hits.rows, hits.scores)
         ]
+        self._release()
+        return found
 
     # -- change ---------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from sememe.errors import CorruptIndex, InputError, StorageError
 from sememe.index.storage.fs import FileSystem, Missing
+from sememe.kernels.select import all_marked
 
 BLOCK = 1 << 16  # bytes of payload under one checksum
 MAGIC = b"SEMBLK01"
@@ -230,6 +231,8 @@ class BlockFile:
         """
         if self._all_checked or not len(rows) or not row_bytes:
             return
+        if not offset and all_marked(self._checked, rows, row_bytes, BLOCK):
+            return
         starts = np.asarray(rows, dtype=np.int64) * row_bytes + offset
         if starts.min() < 0 or starts.max() + row_bytes > self.length:
             raise self._outside(int(starts.min()), int(starts.max()) + row_bytes)
@@ -243,6 +246,10 @@ class BlockFile:
         """Tell the system that rows are read here and there, so that it does not read on beyond them."""
         self._fs.advise(self._map, scattered=True)
         self._scattered = True
+
+    def release(self) -> None:
+        """Give back the memory of what was read; what was checked stays checked, and arrays stay valid."""
+        self._fs.release(self._map)
 
     def _check(self, blocks: NDArray[np.int64]) -> None:
         import xxhash

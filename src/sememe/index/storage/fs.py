@@ -254,6 +254,12 @@ class FileSystem:
         if advice is not None and isinstance(mapped.obj, mmap.mmap):
             mapped.obj.madvise(advice, start, length or len(mapped) - start)
 
+    def release(self, mapped: memoryview) -> None:
+        """Take the pages of a map out of this process; the system's cache keeps them, and the next touch maps them."""
+        advice = getattr(mmap, "MADV_DONTNEED", None)
+        if advice is not None and isinstance(mapped.obj, mmap.mmap):  # a read-only map has nothing to lose
+            mapped.obj.madvise(advice)
+
     def fsync_dir(self, path: Path) -> None:
         """Return once the names in a folder are on the medium."""
         if os.name == "nt":  # Windows cannot open a folder, and journals names itself
