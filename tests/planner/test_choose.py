@@ -68,3 +68,16 @@ def test_of_equally_small_recipes_the_one_with_the_truest_scores_is_chosen() -> 
     codebook.bytes_per_vector = large.bytes_per_vector = plain.bytes_per_vector
     plain.distortion, codebook.distortion, large.distortion = 0.02, 0.01, 0.001
     assert choose([plain, codebook, large], Limits(), "small")[0].recipe == "codebook"
+
+
+def test_bytes_up_to_an_eighth_of_the_reference_buy_steadiness() -> None:
+    """A smaller code that is within tolerance on average only gives way to one that holds on other queries too."""
+    reference = point("reference", 1000, 0.5)
+    reference.verdict = "reference"
+    shaky, steady, larger = point("shaky", 60, 0.5), point("steady", 120, 0.5), point("larger", 130, 0.5)
+    shaky.steady = False
+    assert choose([reference, shaky, steady, larger], Limits(), "small")[0] is steady
+    steady.steady = False
+    steady.distortion, shaky.distortion = 0.001, 0.01
+    assert choose([reference, shaky, steady, larger], Limits(), "small")[0] is steady  # none holds: the truest
+    assert choose([reference, shaky, larger], Limits(), "small")[0] is shaky  # larger is beyond an eighth

@@ -94,3 +94,22 @@ def test_agreement_is_set_aside_where_judgements_contradict_it() -> None:
 def test_few_equal_answers_do_not_prove_equality() -> None:
     same = compare(np.zeros(10), np.full(500, -0.02), 0.5, seed=0)
     assert same.low < -0.005
+
+
+def test_steady_is_what_nine_of_ten_other_sets_of_queries_show() -> None:
+    """Simulated: with the spread at which ``steady`` turns, about nine of ten new sets keep nine of ten resamples."""
+    generator = np.random.default_rng(5)
+    q, margin = 100, 0.01
+    spreads = np.linspace(0.005, 0.2, 40)
+    verdicts = [
+        compare(np.resize([-1.0, 1.0], q) * spread - 0.001, np.full(2000, -0.004), 0.5, seed=0).steady(margin)
+        for spread in spreads
+    ]
+    assert verdicts[0] and not verdicts[-1]
+    spread = spreads[verdicts.index(False)]
+    kept = 0
+    for _ in range(300):
+        new = generator.normal(-0.001, spread, size=q)
+        means = new[generator.integers(0, q, (200, q))].mean(axis=1)
+        kept += (means >= -margin).mean() >= 0.9
+    assert 0.8 <= kept / 300 <= 0.97

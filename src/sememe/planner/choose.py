@@ -11,6 +11,7 @@ from sememe.errors import BudgetError
 from sememe.measure.stats import Estimate
 from sememe.planner.loss import Comparison
 
+ENOUGH = 1 / 8  # of the reference's bytes a passage: up to here, bytes are spent on other sets of queries
 CLOSE = 1.4  # equally small: as few bytes a passage, and at most this many times the bytes in all (codebooks)
 Prefer = Literal["small", "fast", "quality"]
 
@@ -51,6 +52,7 @@ class Point:
     comparison: Comparison | None = None
     reported: Estimate | None = None
     verdict: str = "undecided"
+    steady: bool = True  # within tolerance on other sets of queries too, not only on average
     reason: str = ""
     exact: bool = False
     passages: int = 0
@@ -71,6 +73,7 @@ class Point:
             "distortion": self.distortion,
             "status": "dropped" if self.verdict == "dropped" else "measured",
             "verdict": self.verdict,
+            "steady": self.steady,
         }
         if self.comparison is not None:
             shown["versus_reference"] = self.comparison.as_json(reference)
@@ -106,7 +109,9 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 def choose(points: Sequence[Point], limits: Limits, prefer: Prefer) -> tuple[Point, bool]:
     """The preferred point within the limits, and whether it is within tolerance too.
 
-    Where no point within the limits is within tolerance, the one with the best pessimistic quality is returned.
+    The smallest is the smallest that is ``Comparison.steady`` as well, as far as an eighth of the reference's bytes a
+    passage allows. Where no point within the limits is within tolerance, the one with the best pessimistic quality is
+    returned.
 
     Raises
     ------
@@ -128,15 +133,26 @@ def choose(points: Sequence[Point], limits: Limits, prefer: Prefer) -> tuple[Poi
         return min(passing, key=lambda p: (p.latency_ms["p95"], p.search_bytes)), True
     if prefer == "quality":
         return max(passing, key=lambda p: (p.comparison.difference if p.comparison else 0.0, -p.search_bytes)), True
-    smallest = min(p.search_bytes for p in passing)
-    least = min((p for p in passing if p.search_bytes == smallest), key=lambda p: p.bytes_per_vector)
+    least = _smallest(passing)
+    # Judged queries scatter: a code within tolerance on average may be beyond it on the next queries. Below an eighth
+    # of the reference a finer code costs little: the smallest that stands this too is taken, or else the truest.
+    most = max([least.bytes_per_vector, *(ENOUGH * p.bytes_per_vector for p in points if p.verdict == "reference")])
+    room = [p for p in passing if p.bytes_per_vector <= most]
+    steady = [p for p in room if p.steady]
+    if not steady:
+        return min(room, key=lambda p: (p.distortion, p.search_bytes)), True
+    least = _smallest(steady)
     # Among equally small recipes queries can rarely tell; the error of the scores can, without sampling noise.
     close = [
         p
-        for p in passing
-        if p is least or (p.bytes_per_vector <= least.bytes_per_vector and p.search_bytes <= CLOSE * smallest)
+        for p in steady
+        if p is least or (p.bytes_per_vector <= least.bytes_per_vector and p.search_bytes <= CLOSE * least.search_bytes)
     ]
     return min(close, key=lambda p: (p.distortion, p.search_bytes)), True
+
+
+def _smallest(points: Sequence[Point]) -> Point:
+    return min(points, key=lambda p: (p.search_bytes, p.bytes_per_vector))
 
 
 def steps(points: Sequence[Point]) -> list[dict[str, Any]]:

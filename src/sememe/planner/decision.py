@@ -33,6 +33,13 @@ def in_words(sweep: Sweep, chosen: Point) -> str:
         bound = -versus.low / max(reference.quality.value, 1e-12)
         text += f" Its {sweep.metric} is {'lower' if lost > 0 else 'higher'} by {abs(lost):.1%}"
         text += f" (at worst {bound:.1%} at 95 % confidence), by {versus.basis}."
+    smaller = [p for p in sweep.points if p.verdict == "passes" and not p.steady]
+    shaky = min(smaller, key=lambda p: p.search_bytes, default=chosen)
+    if shaky.search_bytes < chosen.search_bytes:
+        text += (
+            f" {shaky.recipe} is smaller and within {sweep.tolerance:.0%} on average, but might not be on another set"
+            " of as many queries."
+        )
     return text
 
 

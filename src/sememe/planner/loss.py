@@ -33,6 +33,7 @@ DISCOUNT = 1.0 / np.log2(np.arange(2, CUT + 2))
 OWN, SENTENCES = 0.5, 0.35  # the part of the expected change that comes true, for the user's queries and for sentences
 _MODEL_ERROR = 0.4  # of the agreement estimate: how far that part may be off
 _Z = 1.959963984540054
+_NINE_OF_TEN = 1.2815515655446004
 _SAMPLES = 2_000  # resamples of an interval inside the sweep
 
 
@@ -112,6 +113,8 @@ class Comparison:
     """Difference of a recipe to the reference in units of the metric, at 95 %.
 
     ``labels`` is what judgements alone say, ``agreement`` what rankings alone say, ``difference`` both together.
+    ``scatter`` is the standard error that the mean difference would have on another set of as many judged queries; 0
+    without judgements.
     """
 
     difference: float
@@ -120,6 +123,15 @@ class Comparison:
     labels: Estimate | None
     agreement: Estimate | None
     basis: str
+    scatter: float = 0.0
+
+    def steady(self, margin: float) -> bool:
+        """Whether nine of ten other sets of queries would show a loss within ``margin`` in nine of ten resamples.
+
+        A mean that is surely within the margin can still scatter far beyond it from one set of queries to the next.
+        """
+        error = (self.difference - self.low) / _Z
+        return self.difference - _NINE_OF_TEN * (self.scatter + float(np.hypot(self.scatter, error))) >= -margin
 
     def as_json(self, reference: float) -> dict[str, Any]:
         """For plan.json: the difference, its interval, and the share of the reference's quality that is kept."""
@@ -168,7 +180,8 @@ def compare(
         return Comparison(0.0, float("-inf"), float("inf"), None, None, "nothing to compare on")
     if agreement is None:
         assert labels is not None
-        return Comparison(labels.value, labels.low, labels.high, labels, None, "judgements")
+        error = (labels.high - labels.low) / (2 * _Z)
+        return Comparison(labels.value, labels.low, labels.high, labels, None, "judgements", error)
     agreement_error = np.hypot((agreement.high - agreement.low) / (2 * _Z), _MODEL_ERROR * abs(agreement.value))
     reach = _Z * float(agreement_error)
     alone = Comparison(
@@ -180,11 +193,12 @@ def compare(
         judged = Comparison(labels.value, labels.low, labels.high, labels, agreement, "stand-in queries")
         return min(alone, judged, key=lambda c: c.low)
     # Few queries that all happen to agree prove little: a change in one query in n cannot be excluded.
-    label_error = max((labels.high - labels.low) / (2 * _Z), 0.15 / len(differences))  # type: ignore[arg-type]
+    assert differences is not None
+    label_error = max((labels.high - labels.low) / (2 * _Z), 0.15 / len(differences))
     agreement_error = max(float(agreement_error), 1e-9)
     if abs(labels.value - agreement.value) > 2.5 * np.hypot(label_error, agreement_error):
-        return Comparison(labels.value, labels.low, labels.high, labels, agreement, "judgements")
+        return Comparison(labels.value, labels.low, labels.high, labels, agreement, "judgements", label_error)
     a, b = label_error**-2, agreement_error**-2
     value = (a * labels.value + b * agreement.value) / (a + b)
     reach = _Z * (a + b) ** -0.5
-    return Comparison(value, value - reach, value + reach, labels, agreement, "judgements and agreement")
+    return Comparison(value, value - reach, value + reach, labels, agreement, "judgements and agreement", label_error)

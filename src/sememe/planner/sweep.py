@@ -167,6 +167,7 @@ class Sweep:
         )
         point.comparison = self._chained(bench, within)
         point.verdict = "dropped" if hopeless else judge(point, self.margin)
+        point.steady = point.comparison.steady(self.margin)
         if hopeless:
             point.reason = f"expected loss of {bench.part * loss:.1%} after {len(few)} agreement queries"
         self.points.append(point)
@@ -274,7 +275,10 @@ class Sweep:
         low = float(np.hypot(within.difference - within.low, base.difference - base.low))
         high = float(np.hypot(within.high - within.difference, base.high - base.difference))
         middle = within.difference + base.difference
-        return Comparison(middle, middle - low, middle + high, base.labels, within.agreement, within.basis)
+        return Comparison(
+            middle, middle - low, middle + high, base.labels, within.agreement, within.basis,
+            float(np.hypot(within.scatter, base.scatter)),
+        )  # fmt: skip
 
 
 def _ndcg(ranked: NDArray[np.int64], asked: Asked) -> NDArray[np.float64]:

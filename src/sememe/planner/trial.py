@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sememe.index.pipeline import kind_of
 from sememe.planner.lexical import fuse, records_of
 from sememe.planner.view import DEPTH, Asked, View, best_first, by_record, query_blocks
 from sememe.recipe import Recipe
@@ -93,27 +94,33 @@ def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
 
             finer = catalog.find(str(stage.args[0]), kind="quantizer").make().fit(chain.project(sample))
             finer_codes = finer.encode(chain.project(view.passages))
-    graph = Walk(recipe, chain, view) if recipe.index.name == "hnsw" else None
+    graph = Walk(recipe, chain, codes, view) if recipe.index.name == "hnsw" else None
+    if graph is not None and not graph.is_used:
+        graph = None
     return Coded(recipe, chain, codes, time.perf_counter() - started, finer, finer_codes, graph, hybrid)
 
 
 class Walk:
     """The graph of a recipe over the passages of a view, as the index would build it."""
 
-    def __init__(self, recipe: Recipe, chain: Chain, view: View) -> None:
-        self.kind = recipe.index.make()
+    def __init__(self, recipe: Recipe, chain: Chain, codes: Codes, view: View) -> None:
+        self.kind, self.chain, self.codes = kind_of(recipe), chain, codes
         n = len(view.passages)
         blocks = (chain.project(view.passages[at : at + 4096]) for at in range(0, n, 4096))
-        first = chain.project(view.passages[:1])
-        self.bytes = self.kind.build(blocks, first.shape[1])
-        self.index = self.kind.open(self.bytes, n, first.shape[1])
+        self.bytes = self.kind.build(blocks, chain.dim_out_)
+        self.graph = self.kind.open(self.bytes, n, chain.dim_out_)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the index would search through it; few passages are scanned."""
+        return bool(self.kind.walks(len(self.codes), self.codes.shape[1], self.chain.dim_out_))
 
     def candidates(self, projected: Vectors, wanted: int) -> NDArray[np.int64]:
         """Passages the graph finds for each query: int64 (q, max(ef, wanted)), -1 where it found fewer."""
-        found = self.index.search(projected, max(self.kind.ef, wanted), threads=1)
-        keys = np.atleast_2d(found.keys).astype(np.int64)
-        counts = np.atleast_1d(getattr(found, "counts", np.full(len(keys), keys.shape[1])))
-        return np.where(np.arange(keys.shape[1]) < counts[:, None], keys, -1)
+        found: NDArray[np.int64] = self.kind.candidates(
+            self.graph, self.chain.quantizer, self.codes, projected, max(self.kind.ef, wanted)
+        )
+        return found
 
 
 def rank(coded: Coded | Listed, view: View, asked: Asked) -> NDArray[np.int64]:
