@@ -114,7 +114,8 @@ class Comparison:
 
     ``labels`` is what judgements alone say, ``agreement`` what rankings alone say, ``difference`` both together.
     ``scatter`` is the standard error that the mean difference would have on another set of as many judged queries; 0
-    without judgements.
+    without judgements. ``wary`` is the difference without the luck of the judged queries: of many recipes the one that
+    they happen to favour looks best, so it is not above what agreement says.
     """
 
     difference: float
@@ -124,6 +125,7 @@ class Comparison:
     agreement: Estimate | None
     basis: str
     scatter: float = 0.0
+    wary: float = float("inf")
 
     def steady(self, margin: float) -> bool:
         """Whether nine of ten other sets of queries would show a loss within ``margin`` in nine of ten resamples.
@@ -131,7 +133,8 @@ class Comparison:
         A mean that is surely within the margin can still scatter far beyond it from one set of queries to the next.
         """
         error = (self.difference - self.low) / _Z
-        return self.difference - _NINE_OF_TEN * (self.scatter + float(np.hypot(self.scatter, error))) >= -margin
+        reach = _NINE_OF_TEN * (self.scatter + float(np.hypot(self.scatter, error)))
+        return min(self.difference, self.wary) - reach >= -margin
 
     def as_json(self, reference: float) -> dict[str, Any]:
         """For plan.json: the difference, its interval, and the share of the reference's quality that is kept."""
@@ -195,9 +198,9 @@ def compare(
     # Few queries that all happen to agree prove little: a change in one query in n cannot be excluded.
     assert differences is not None
     label_error = max((labels.high - labels.low) / (2 * _Z), 0.15 / len(differences))
-    agreement_error = max(float(agreement_error), 1e-9)
+    agreement_error, wary = max(float(agreement_error), 1e-9), agreement.value
     if abs(labels.value - agreement.value) > 2.5 * np.hypot(label_error, agreement_error):
-        return Comparison(labels.value, labels.low, labels.high, labels, agreement, "judgements", label_error)
+        return Comparison(labels.value, labels.low, labels.high, labels, agreement, "judgements", label_error, wary)
     a, b = label_error**-2, agreement_error**-2
     value = (a * labels.value + b * agreement.value) / (a + b)
     reach = _Z * (a + b) ** -0.5

@@ -34,7 +34,7 @@ def codecs(dim: int, *, passages: int) -> list[str]:
         found += [f"pq:{m}" for m in (dim // 2, 3 * dim // 8, dim // 4, dim // 8)]
         found += [f"pq:{m},norm=score" for m in (3 * dim // 16 - 1, dim // 8 - 1, dim // 16 - 1) if m >= 4]
     found += [f"klt:{size}" for size in (3 * dim // 4, dim // 2, 3 * dim // 8, 3 * dim // 16, dim // 8) if size >= 4]
-    found += [f"rabitq:{bits}" for bits in (1, 2, 4)]
+    found += [f"rabitq:{bits}" for bits in (1, 2)]  # with four bits int4 is a byte smaller, klt truer
     for width in _widths(dim):
         found += [f"pca:{width} | {quantizer}" for quantizer in _NARROW]
     for width in _widths(dim)[1::2]:

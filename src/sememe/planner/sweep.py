@@ -277,7 +277,7 @@ class Sweep:
         middle = within.difference + base.difference
         return Comparison(
             middle, middle - low, middle + high, base.labels, within.agreement, within.basis,
-            float(np.hypot(within.scatter, base.scatter)),
+            float(np.hypot(within.scatter, base.scatter)), within.wary + base.difference,
         )  # fmt: skip
 
 
