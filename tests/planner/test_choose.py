@@ -81,3 +81,13 @@ def test_bytes_up_to_an_eighth_of_the_reference_buy_steadiness() -> None:
     steady.distortion, shaky.distortion = 0.001, 0.01
     assert choose([reference, shaky, steady, larger], Limits(), "small")[0] is steady  # none holds: the truest
     assert choose([reference, shaky, larger], Limits(), "small")[0] is shaky  # larger is beyond an eighth
+
+
+def test_memory_and_build_time_are_limits_too() -> None:
+    quick, slow = point("quick", 200, 0.5), point("slow", 100, 0.5)
+    quick.build_seconds, slow.build_seconds = 1.0, 50.0
+    quick.ledger, slow.ledger = {"ram": 200.0}, {"ram": 100.0}
+    assert choose([quick, slow], Limits(build_seconds=10), "small")[0] is quick
+    assert choose([quick, slow], Limits(ram_bytes=150), "small")[0] is slow
+    with pytest.raises(BudgetError, match="100 bytes of memory > 50"):
+        choose([quick, slow], Limits(ram_bytes=50), "small")

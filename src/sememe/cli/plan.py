@@ -32,6 +32,8 @@ def options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--budget", type=shared.size, help="largest index, for example 20MB")
     verb.add_argument("--bytes-per-vector", type=shared.above_zero, help="most bytes a passage may take")
     verb.add_argument("--latency", type=shared.above_zero, help="most milliseconds a query may take at p95")
+    verb.add_argument("--ram", type=shared.size, help="most memory that searches may keep in use, for example 50MB")
+    verb.add_argument("--build-seconds", type=shared.above_zero, help="most seconds that building may take")
     verb.add_argument("--sample", type=shared.positive, default=20_000, help="records to measure on")
     verb.add_argument("--seconds", type=shared.above_zero, default=150.0, help="when to stop adding recipes")
     verb.add_argument("--seed", type=int, default=0)
@@ -47,6 +49,8 @@ def keywords(given: argparse.Namespace) -> dict[str, Any]:
         "budget": given.budget,
         "bytes_per_vector": given.bytes_per_vector,
         "latency": given.latency,
+        "ram": given.ram,
+        "build_seconds": given.build_seconds,
         "sample": given.sample,
         "seconds": given.seconds,
         "seed": given.seed,

@@ -18,11 +18,17 @@ Prefer = Literal["small", "fast", "quality"]
 
 @dataclass
 class Limits:
-    """What the user will not exceed: bytes of the whole index, bytes a passage, milliseconds at p95."""
+    """What the user will not exceed.
+
+    Bytes of the whole index, bytes a passage, milliseconds at p95, bytes of memory that searches keep touching, seconds
+    to build.
+    """
 
     budget_bytes: float | None = None
     bytes_per_vector: float | None = None
     latency_ms: float | None = None
+    ram_bytes: float | None = None
+    build_seconds: float | None = None
 
     def broken_by(self, point: Point) -> list[str]:
         """The limits that ``point`` exceeds, in words that say by how much."""
@@ -30,6 +36,8 @@ class Limits:
             ("total bytes", point.total_bytes, self.budget_bytes),
             ("bytes per vector", point.bytes_per_vector, self.bytes_per_vector),
             ("ms at p95", point.latency_ms["p95"], self.latency_ms),
+            ("bytes of memory", point.ledger.get("ram", 0), self.ram_bytes),
+            ("seconds to build", point.build_seconds, self.build_seconds),
         )
         return [f"{value:,.6g} {what} > {limit:,.6g}" for what, value, limit in checks if limit and value > limit]
 

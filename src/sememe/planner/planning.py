@@ -7,7 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ def plan(
     budget: float | None = None,
     bytes_per_vector: float | None = None,
     latency: float | None = None,
+    ram: float | None = None,
+    build_seconds: float | None = None,
     sample: int = 20_000,
     seconds: float = 150.0,
     seed: int = 0,
@@ -80,8 +82,9 @@ def plan(
         Largest acceptable loss of the metric, relative to the reference, at 95 % confidence.
     prefer : {"small", "fast", "quality"}
         What to optimise among recipes within tolerance.
-    budget, bytes_per_vector, latency : float, optional
-        Limits: bytes of the whole index, bytes a passage, milliseconds a query at p95.
+    budget, bytes_per_vector, latency, ram, build_seconds : float, optional
+        Limits: bytes of the whole index, bytes a passage, milliseconds a query at p95, bytes of memory that searches
+        keep touching, seconds to build.
     sample : int
         Records measured; larger collections are sampled, judged documents always kept.
     seconds : float
@@ -132,7 +135,7 @@ def plan(
     _measure_all(sweep)
     context = lexical_points(sweep, makers) if judged_at_all and not lexical else []
 
-    limits = Limits(budget, bytes_per_vector, latency)
+    limits = Limits(budget, bytes_per_vector, latency, ram, build_seconds)
     chosen, within = choose(sweep.points, limits, prefer)
     _measure_graphs(sweep, makers, chosen)
     chosen, within = choose(sweep.points, limits, prefer)
@@ -144,7 +147,7 @@ def plan(
         "tolerance": tolerance,
         "prefer": prefer,
         "within_tolerance": within,
-        "limits": {"budget_bytes": budget, "bytes_per_vector": bytes_per_vector, "latency_ms": latency},
+        "limits": asdict(limits),
         "seed": seed,
         "seconds": round(time.monotonic() - started, 1),
         "command": build_command(name, chosen.recipe, reading),

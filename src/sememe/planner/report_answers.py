@@ -160,6 +160,8 @@ def _limits(limits: Mapping[str, Any]) -> list[str]:
         "budget_bytes": ("index at most", show.size),
         "bytes_per_vector": ("a vector at most", show.vector_bytes),
         "latency_ms": ("p95 latency at most", show.milliseconds),
+        "ram_bytes": ("memory at most", show.size),
+        "build_seconds": ("build time at most", show.seconds),
     }
     return [f"{text} {form(limits[key])}" for key, (text, form) in forms.items() if number(limits.get(key)) is not None]
 

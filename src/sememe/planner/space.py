@@ -18,7 +18,13 @@ _FULL = (
     "fp16", "bf16", "fp8", "int8", "int4", "power:4", "power:3", "ternary", "binary",
 )  # fmt: skip
 _NARROW = ("int8", "int4", "power:3")
-_RESCORED = (("binary", "int4"), ("binary", "int8"), ("ternary", "int8"), ("int4", "fp16"))
+_RESCORED = (
+    ("binary", "int4"),
+    ("binary", "int8"),
+    ("binary", "int8,oversample=16"),
+    ("ternary", "int8"),
+    ("int4", "fp16"),
+)
 
 
 def _widths(dim: int) -> list[int]:
@@ -47,7 +53,7 @@ def codecs(dim: int, *, passages: int) -> list[str]:
 
 
 def rescored(dim: int) -> list[tuple[str, str]]:
-    """Pairs of a coarse code and the finer code that rescores its shortlist."""
+    """Pairs of a coarse code and the finer code that rescores its shortlist, with how much of it."""
     return list(_RESCORED)
 
 

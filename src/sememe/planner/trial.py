@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 FIT_ROWS = 20_000
 RESULTS = 10  # that are asked for
-OVERSAMPLE = 4
 
 
 @dataclass
@@ -33,6 +32,7 @@ class Coded:
     codes: Codes
     seconds: float
     finer: Any = None
+    rescore: Any = None
     finer_codes: Codes | None = None
     graph: Any = None  # a ``Walk`` where the recipe searches through one
     hybrid: Hybrid | None = None  # where the ranking is fused with that of BM25
@@ -45,7 +45,7 @@ class Coded:
     @property
     def shortlist(self) -> int:
         """Passages that a rescorer sees."""
-        return OVERSAMPLE * self.wanted
+        return int(self.rescore.shortlist(self.wanted))
 
     @property
     def code_bytes(self) -> int:
@@ -85,19 +85,18 @@ def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
     sample = fit_sample(view.passages, seed=seed)
     chain = Chain.from_recipe(recipe).fit(sample)
     codes = chain.encode(view.passages)
-    finer = finer_codes = hybrid = None
+    finer = finer_codes = hybrid = rescore = None
     for stage in recipe.rerankers:
         if stage.name == "hybrid":
             hybrid = stage.make()
         if stage.name == "rescore":
-            from sememe import catalog
-
-            finer = catalog.find(str(stage.args[0]), kind="quantizer").make().fit(chain.project(sample))
+            rescore = stage.make()
+            finer = rescore.make().fit(chain.project(sample))
             finer_codes = finer.encode(chain.project(view.passages))
     graph = Walk(recipe, chain, codes, view) if recipe.index.name == "hnsw" else None
     if graph is not None and not graph.is_used:
         graph = None
-    return Coded(recipe, chain, codes, time.perf_counter() - started, finer, finer_codes, graph, hybrid)
+    return Coded(recipe, chain, codes, time.perf_counter() - started, finer, rescore, finer_codes, graph, hybrid)
 
 
 class Walk:
