@@ -1,5 +1,6 @@
 """Writers and readers at once, in one process and in several."""
 
+import os
 import random
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sememe.errors import ConflictError, FormatError, StorageError
 from sememe.index.storage import Segment, Store
 
-WRITERS, COMMITS = 4, 25
+WRITERS, COMMITS = (int(n) for n in os.environ.get("SEMEME_WRITERS", "4 25").split())
 
 WRITER = """
 import sys

@@ -1,5 +1,6 @@
 """Damage of any kind, anywhere: an error that names the place, or the untouched data; never a wrong byte."""
 
+import os
 import random
 import re
 from dataclasses import replace
@@ -13,7 +14,7 @@ from sememe.index.storage import Segment, Store
 from sememe.index.storage.check import verify
 from sememe.index.storage.layout import head_name, manifest_name
 
-MUTATIONS = 3000
+MUTATIONS = int(os.environ.get("SEMEME_MUTATIONS", "3000"))
 
 
 @pytest.fixture
