@@ -68,9 +68,10 @@ def test_rows_on_disk_are_not_read_in_place_of_sketches(vectors, tmp_path):
 
 
 @pytest.mark.parametrize("level", native.levels())
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
 def test_few_rows_are_scored_exactly_at_every_level(vectors, level, dtype):
-    X, queries = vectors[0].astype(dtype), vectors[1]
+    scale = 300 if dtype == np.int8 else 1
+    X, queries = (vectors[0] * scale).astype(dtype), vectors[1]
     mask = np.random.default_rng(3).random(N) < 0.01
     count = int(mask.sum())
     with native.using(level):

@@ -17,7 +17,7 @@ from sememe.testing import HashingEncoder
 
 CYCLES = int(os.environ.get("SEMEME_TRIALS", "25"))
 ENCODER = HashingEncoder(16)
-WORDS = "rook knight bishop comet bread oven river stone lamp paper".split()
+WORDS = ["rook", "knight", "bishop", "comet", "bread", "oven", "river", "stone", "lamp", "paper"]
 RECIPE = "static | int8 | flat | hybrid:bm25"
 
 

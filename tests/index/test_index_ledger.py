@@ -13,6 +13,7 @@ from sememe.testing import HashingEncoder, toy_records
 RECIPES = [
     "static | flat",
     "static | pca:32 | int8 | flat",
+    "static | fp16 | cascade:2",
     "static | binary | hnsw:16,build=16 | rescore:int8",
     "bm25 | inverted",
     "static | int8 | flat | hybrid:bm25",

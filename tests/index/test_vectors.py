@@ -29,6 +29,7 @@ RECIPES = (
     "binary | ivf:64,probes=64 | rescore:fp16,oversample=1000",
     "int8 | ivf:64,probes=16",
     "rabitq:2 | flat | rescore:int8",
+    "fp32 | cascade",
 )
 
 

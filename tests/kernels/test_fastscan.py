@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sememe.errors import InputError
-from sememe.index.cascade import Cascade, Sketch
+from sememe.index.cascade import Cascade
+from sememe.index.sketch import Sketch
 from sememe.kernels import bits, native, reference
 from sememe.kernels.fastscan import TOP, NibbleBlocks, byte_tables
 from sememe.kernels.rescore import multiply, rescore
@@ -123,12 +124,19 @@ def test_scan_refuses_what_does_not_fit():
         rows.topk(Q, centres, 1, allow=np.ones(9, dtype=bool))
 
 
+def vectors_of(generator, shape, dtype):
+    """Gaussian numbers; integers from the whole range for int8."""
+    if dtype == np.int8:
+        return generator.integers(-128, 128, shape).astype(np.int8)
+    return generator.standard_normal(shape).astype(dtype)
+
+
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
 @pytest.mark.parametrize("d", [1, 15, 16, 63, 64, 100, 257])
 def test_rescore(level, dtype, d):
     generator = np.random.default_rng(d)
-    X = generator.standard_normal((50, d)).astype(dtype)
+    X = vectors_of(generator, (50, d), dtype)
     X[7] = X[9]  # a tie
     Q = generator.standard_normal((4, d)).astype(np.float32)
     rows = np.stack([generator.permutation(50)[:30] for _ in range(4)])
@@ -139,7 +147,7 @@ def test_rescore(level, dtype, d):
     assert (read == 12).all()
     for q in range(4):
         exact = reference.dots(Q[q : q + 1], X[rows[q]])[0]
-        np.testing.assert_allclose(scores[q], np.sort(exact)[::-1][:5], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(scores[q], np.sort(exact)[::-1][:5], rtol=1e-4, atol=1e-4 * float(X.max()))
         np.testing.assert_array_equal(found[q], rows[q][np.lexsort((rows[q], -exact.astype(np.float32)))[:5]])
 
 
@@ -152,11 +160,12 @@ def test_multiply(level):
 
 
 @pytest.mark.skipif(len(LEVELS) < 3, reason="one compiled level at most")
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8])
 def test_rescore_is_the_same_at_every_compiled_level(dtype):
     generator = np.random.default_rng(0)
-    X, Q = generator.standard_normal((90, 203)).astype(dtype), generator.standard_normal((2, 203)).astype(np.float32)
-    X[5, :6] = [0.0, -0.0, 6e-8, -3e-5, 6e-5, 6e4]
+    X, Q = vectors_of(generator, (90, 203), dtype), generator.standard_normal((2, 203)).astype(np.float32)
+    if dtype != np.int8:
+        X[5, :6] = [0.0, -0.0, 6e-8, -3e-5, 6e-5, 6e4]
     rows = np.tile(np.arange(90), (2, 1))
     results = []
     for level in LEVELS[1:]:
@@ -186,6 +195,35 @@ def test_margin_reads_fewer_rows_and_loses_little(level):
     assert np.mean([len(np.intersect1d(a, b)) / 10 for a, b in zip(full, few, strict=True)]) < share
     np.testing.assert_array_equal(scaled, some)  # the coarse scores may be on a scale of their own
     assert np.abs(read_scaled - read).max() <= 2
+
+
+@pytest.mark.parametrize("level", LEVELS[1:])
+@pytest.mark.parametrize("margin", [0.0, 1.0, 3.0])
+def test_the_compiled_loop_reads_the_rows_that_numpy_reads(level, margin):
+    generator = np.random.default_rng(9)
+    X = generator.standard_normal((1500, 24)).astype(np.float32)
+    Q = generator.standard_normal((12, 24)).astype(np.float32)
+    coarse = np.round(Q @ X.T + generator.normal(0, 2.0, (12, 1500)), 1).astype(np.float32)  # with ties
+    rows = np.stack([generator.permutation(1500) for _ in Q])
+    given = np.take_along_axis(coarse, rows, axis=1)
+    with native.using("numpy"):
+        want = rescore(X, Q, rows, 10, coarse=given, margin=margin)
+    with native.using(level):
+        found = rescore(X, Q, rows, 10, coarse=given, margin=margin)
+    np.testing.assert_array_equal(found[1], want[1])
+    np.testing.assert_array_equal(found[2], want[2])
+    assert (want[2] < 1500).any()
+
+
+@pytest.mark.parametrize("level", LEVELS[1:])
+def test_rows_that_are_no_numbers_come_last(level):
+    X = np.random.default_rng(1).standard_normal((400, 20)).astype(np.float32)
+    X[::2] = np.nan
+    rows = np.arange(400)[None]
+    with native.using(level):
+        scores, found, _ = rescore(X, X[1:2], rows, 200, coarse=rows.astype(np.float32), margin=50.0)
+    kept = np.isfinite(scores[0])
+    assert kept.any() and (found[0][kept] % 2 == 1).all()
 
 
 @pytest.mark.parametrize("bits_each", [1, 2])

@@ -9,7 +9,7 @@ from sememe.codec import Binary, Int4, Int8, Power
 from sememe.errors import InputError
 from sememe.kernels import native
 from sememe.kernels.fastscan import NibbleBlocks
-from sememe.kernels.select import as_mask, select
+from sememe.kernels.select import all_marked, as_mask, select
 
 COMPILED = [name for name in native.levels() if name != "numpy"]
 needs_core = pytest.mark.skipif(not COMPILED, reason="the native core was not built here")
@@ -95,3 +95,23 @@ def test_masks_of_none_of_all_and_with_threads():
         query.topk(codes, 5, np.arange(3), allow=mask)
     with pytest.raises(InputError, match="a filter over"):
         query.topk(codes, 5, allow=mask[:-1])
+
+
+@pytest.mark.parametrize("level", native.levels())
+def test_marked_blocks(level):
+    generator = np.random.default_rng(4)
+    for width, block in ((3, 8), (8, 8), (16, 8), (20, 64), (1, 64)):
+        blocks = 40
+        marks = generator.random(blocks) < 0.8
+        total = blocks * block // width
+        for _ in range(50):
+            rows = generator.integers(0, total, generator.integers(0, 4))
+            bytes_of = (rows[:, None] * width + np.arange(width)) // block
+            with native.using(level):
+                assert all_marked(marks, rows, width, block) == bool(marks[bytes_of].all())
+        with native.using(level):
+            full = np.ones(blocks, dtype=bool)
+            assert all_marked(full, np.array([0, total - 1]), width, block)
+            assert not all_marked(full, np.array([-1]), width, block)
+            assert not all_marked(full, np.array([0, blocks * block]), width, block)
+            assert not all_marked(full, np.array([2**62 // width]), width, block)

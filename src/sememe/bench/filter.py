@@ -85,8 +85,13 @@ def _ours(X: Vectors, folder: Path) -> Iterator[Filtering]:
 
     yield Filtering("sememe cascade, mask", _same, search)
     yield Filtering("sememe cascade, bitmap", cascade.blocks.bitmap, search)
-    index = VectorIndex.build(folder / "index", X, "int4 | flat | rescore:fp32")
-    yield Filtering("sememe index int4, rescored", _same, lambda q, mask: index.search(q, K, allow=mask)[1][0])
+    for recipe in ("fp32 | cascade", "int4 | flat | rescore:fp32"):
+        index = VectorIndex.build(folder / recipe.partition(" ")[0], X, recipe)
+
+        def by_index(q: Vectors, mask: Any, index: VectorIndex = index) -> Any:
+            return index.search(q, K, allow=mask)[1][0]
+
+        yield Filtering(f"sememe index, {recipe}", _same, by_index)
 
 
 def _peers(X: Vectors, settings: Settings) -> Iterator[Filtering]:

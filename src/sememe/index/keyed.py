@@ -2,15 +2,15 @@
 
 ``KeyedVectors.load`` reads the files of word2vec, GloVe and fastText; ``save`` writes a folder of immutable,
 checksummed files, and ``open`` maps it: no byte is read before it is needed, and none is believed before its checksum
-is. Neighbours come from a scan of 4-bit codes of the randomly turned vectors, then from the vectors themselves. The
-turn makes the direction of a code's error random, so its effect on a score is bounded but for odds of one in a billion
-a row, and the scan goes on until no row that it left out can matter.
+is. Neighbours come from a scan of 4-bit codes of the randomly turned vectors, looked up in registers
+(`kernels.fastscan`), then from the vectors themselves. The turn makes the direction of a code's error random, so its
+effect on a score is bounded but for odds of one in a billion a row, and the scan goes on until no row that it left out
+can matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from os import PathLike
 from typing import Any
 
@@ -18,21 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
-from sememe.codec.integer import Int4
 from sememe.contracts import Vectors, as_vectors, unit_rows
 from sememe.errors import InputError
 from sememe.index import keyed_parts
 from sememe.index.arrays import decode_text, encode_text
 from sememe.index.keyed_files import read_table
 from sememe.index.keyed_parts import Parts, Rows
-from sememe.index.scan import scan
 from sememe.index.spelling import Spelling, edits, subwords
+from sememe.kernels import bits as packing
+from sememe.kernels.fastscan import TOP, NibbleBlocks
 
 _SPELLED, _RANDOM = 0.7, 0.3  # how an unseen word's vector is blended where the model has no n-grams
 _KIN = 3  # nearest-spelled words that count
-_SPARE = 246  # rows compared beyond those asked for, so that one scan is usually proof enough
+_SPARE = 1014  # rows compared beyond those asked for, so that one scan is usually proof enough
 _ODDS = 1e-9  # of a row whose score is further off than the bound
 _LOOSE = 0.002  # share of rows whose codes are furthest off: always compared, so that they do not loosen the bound
+_STEP = 0.38  # between the 16 levels, in standard deviations of a turned unit row: leaves the widest errors smallest
+_CLOSE = 1e-5  # cosines in float32 are nearer than this to the exact ones
 
 
 @register(
@@ -216,24 +218,43 @@ class KeyedVectors:
     def _nearest(self, unit: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Rows of the ``k`` largest cosines to one unit vector ``(1, d)``, and these."""
         parts, wanted = self._parts, k + _SPARE
-        coder, loose = _coder(self.dim), parts.get("loose").astype(np.int64)
+        if not len(self):
+            return np.zeros(0, dtype=np.int64), np.zeros(0)
         turned = unit @ parts.get("turn").reshape(self.dim, self.dim)
-        # |u . e| > t |e| for a random direction e has odds of at most 2 exp(-d t^2 / 2); never more than |e| itself.
-        error = parts.error * min(1.0, (2 * np.log(2 / _ODDS) / self.dim) ** 0.5)
+        codes = NibbleBlocks(parts.codes.all(), len(self), self.dim)
+        levels = np.broadcast_to(_levels(self.dim)[:, None], (self.dim, 16, 1))
+        # |u . e| > t |e| for a random direction e has odds of at most 2 exp(-d t^2 / 2). A rounded look-up is off by
+        # half a step at most in each of d places (Hoeffding: 2 exp(-2 t^2 / d) for t steps); the variances add up.
+        step = float(np.abs(turned).max()) * 15 * _STEP / self.dim**0.5 / TOP
+        error = (2 * np.log(2 / _ODDS) * (parts.error**2 / self.dim + self.dim * step**2 / 4)) ** 0.5
+        most = parts.error + self.dim * step / 2
         while True:
-            rough, found = scan(coder, turned, parts.codes.all(), min(wanted, len(self)))
-            rows = np.concatenate([found[0], loose])
-            rows.sort()
-            rows = rows[np.append(True, rows[1:] != rows[:-1])]
-            vectors = parts.vectors.take(rows).astype(np.float64)
-            size = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-            cosine = np.divide(vectors @ unit[0], size, out=np.zeros(len(size)), where=size > 0)
-            order = np.lexsort((rows, -cosine))[:k]
+            rough, found = codes.topk(turned, levels, min(wanted, len(self)))
+            rows, cosines = self._best(unit[0], np.sort(found[0]), k)
             # No row that was left out can be better than this, give or take float32's own rounding.
-            reach = float(rough[0, -1]) + error + 1e-6 if len(rough[0]) < len(self) else -np.inf
-            if not len(order) or cosine[order[-1]] >= reach:
-                return rows[order], cosine[order]
-            wanted *= 8
+            reach = float(rough[0, -1]) + min(error, most) + 1e-6 if len(rough[0]) < len(self) else -np.inf
+            if not len(rows) or cosines[-1] >= reach:
+                return rows, cosines
+            wanted *= 4
+
+    def _best(
+        self, unit: NDArray[np.float32], rows: NDArray[np.int64], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The ``k`` of these rows and the loose ones with the largest cosines, ties to the lower row."""
+        parts = self._parts
+        some = np.concatenate([parts.vectors.take(rows), parts.outlying()])
+        rows = np.concatenate([rows, parts.get("loose")])
+        size = np.sqrt(np.einsum("ij,ij->i", some, some))
+        near = np.divide(some @ unit, size, out=np.zeros(len(size), dtype=np.float32), where=size > 0)
+        # Rows may come twice; among twice as many there are k different ones.
+        least = np.partition(near, len(near) - 2 * k)[-2 * k] if len(near) > 2 * k else -np.inf
+        chosen = np.flatnonzero(near >= least - np.float32(_CLOSE))
+        rows, first = np.unique(rows[chosen], return_index=True)
+        vectors = some[chosen[first]].astype(np.float64)
+        length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        cosine = np.divide(vectors @ unit, length, out=np.zeros(len(length)), where=length > 0)
+        order = np.lexsort((rows, -cosine))[:k]
+        return rows[order], cosine[order]
 
     def analogy(self, a: str, b: str, c: str, k: int = 1) -> list[tuple[str, float]]:
         """Words that are to ``c`` as ``b`` is to ``a``: nearest to ``b - a + c`` of unit vectors, without the three."""
@@ -248,27 +269,24 @@ class KeyedVectors:
         return keys[int(np.argmin(unit @ unit.mean(axis=0)))]
 
 
-@cache
-def _coder(d: int) -> Int4:
-    """A code that learns nothing from rows: each has a scale of its own, which its largest entry sets."""
-    coder = Int4(scale="vector").fit(np.eye(1, d, dtype=np.float32))
-    coder.ratio_ = 0.85  # what costs least on nearly normal rows
-    return coder
+def _levels(d: int) -> NDArray[np.float32]:
+    """What the sixteen numbers stand for, float32 ``(16,)``: the same in every dimension, since rows are turned."""
+    return ((np.arange(16) - 7.5) * (_STEP / d**0.5)).astype(np.float32)
 
 
 def _parts(keys: list[bytes], vectors: Vectors) -> Parts:
     unit = unit_rows(vectors)
     d = vectors.shape[1]
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((d, d)))[0].astype(np.float32)
-    codes, far = np.empty((len(unit), -(-d // 2) + 2), dtype=np.uint8), np.empty(len(unit))
-    if len(unit):
-        coder = _coder(d)
-        for start in range(0, len(unit), 1 << 14):
-            part = slice(start, start + (1 << 14))
-            rows = unit[part] @ turn
-            codes[part] = coder.encode(rows)
-            gap = rows - coder.decode(codes[part])
-            far[part] = np.einsum("ij,ij->i", gap, gap, dtype=np.float64)
+    codes, far = np.empty((len(unit), -(-d // 2)), dtype=np.uint8), np.empty(len(unit))
+    levels, steps = _levels(d), np.float32(d**0.5 / _STEP)
+    for start in range(0, len(unit), 1 << 12):
+        part = slice(start, start + (1 << 12))
+        rows = unit[part] @ turn
+        numbers = np.clip(np.floor(rows * steps) + 8, 0, 15).astype(np.uint8)
+        codes[part] = packing.pack(numbers, 4)
+        rows -= levels.take(numbers)
+        far[part] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
     loose = np.sort(np.argsort(-far, kind="stable")[: int(_LOOSE * len(far))])
     error = float(np.sqrt(np.delete(far, loose).max(initial=0.0)))
     offsets = np.zeros(len(keys) + 1, dtype=np.int64)
@@ -280,7 +298,8 @@ def _parts(keys: list[bytes], vectors: Vectors) -> Parts:
         "ends": spelling.ends, "rows": spelling.rows, "counts": spelling.counts,
         "loose": loose.astype(np.int32), "turn": turn.reshape(-1),
     }  # fmt: skip
-    return Parts(Rows(vectors), Rows(codes), error, None, (0, 0), {"repeated": 0}, small)
+    words = NibbleBlocks.from_codes(codes, d).words
+    return Parts(Rows(vectors), Rows(words), error, None, (0, 0), {"repeated": 0}, small)
 
 
 def _hash_table(keys: list[bytes]) -> NDArray[np.int32]:

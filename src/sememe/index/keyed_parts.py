@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
@@ -13,18 +14,19 @@ from numpy.typing import NDArray
 from sememe.errors import CorruptIndex, FormatError
 from sememe.index.arrays import Packed, write_packed
 from sememe.index.spelling import BUCKETS, Spelling
+from sememe.kernels.fastscan import BLOCK
 
 if TYPE_CHECKING:
     from sememe.index.storage.blockfile import BlockFile
 
-_KIND = "keyed-vectors"
+_KIND = "keyed-vectors-2"
 
 
 class Rows:
     """A table ``(n, width)`` whose rows are verified when they are first read, where they come from a file."""
 
     def __init__(self, array: NDArray[Any], file: BlockFile | None = None) -> None:
-        self.array, self._file = array, file
+        self.array, self._file, self._whole = array, file, file is None
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows by number."""
@@ -34,8 +36,9 @@ class Rows:
 
     def all(self) -> NDArray[Any]:
         """Every row."""
-        if self._file is not None:
+        if not self._whole and self._file is not None:
             self._file.ensure(0, self.array.nbytes)
+            self._whole = True
         return self.array
 
 
@@ -43,9 +46,10 @@ class Rows:
 class Parts:
     """The arrays of a store; ``small`` ones are read whole.
 
-    ``vectors`` float32 ``(n, d)``; ``codes`` uint8, 4-bit codes of the unit rows turned by ``turn``, for the scan;
-    ``error`` the largest distance of a unit row to what its code stands for, but for the rows in ``loose``; ``grams``
-    float32 ``(buckets, d)``, n-gram rows of a fastText model, with n-grams of ``lengths`` letters.
+    ``vectors`` float32 ``(n, d)``; ``codes`` uint32, 4-bit codes of the unit rows turned by ``turn``, laid out as
+    ``kernels.fastscan.NibbleBlocks``; ``error`` the largest distance of a unit row to what its code stands for, but for
+    the rows in ``loose``; ``grams`` float32 ``(buckets, d)``, n-gram rows of a fastText model, with n-grams of
+    ``lengths`` letters.
     """
 
     vectors: Rows
@@ -63,6 +67,12 @@ class Parts:
             assert self.packed is not None
             self.small[name] = self.packed.get(name).all()
         return self.small[name]
+
+    def outlying(self) -> NDArray[np.float32]:
+        """Vectors of the rows in ``loose``, side by side: every search compares them."""
+        if "outlying" not in self.small:
+            self.small["outlying"] = self.vectors.take(self.get("loose").astype(np.int64))
+        return self.small["outlying"]
 
     def spelling(self) -> Spelling:
         """The trigram lists."""
@@ -87,7 +97,7 @@ def save(parts: Parts, path: str | PathLike[str], *, overwrite: bool) -> None:
             buckets = len(parts.grams.array)
         body = {
             "kind": _KIND, "count": len(parts.vectors.array), "dim": parts.vectors.array.shape[1], "layout": layout,
-            "code_bytes": parts.codes.array.shape[1], "error": parts.error, "buckets": buckets,
+            "error": parts.error, "buckets": buckets,
             "lengths": list(parts.lengths), "report": parts.report,
         }  # fmt: skip
         transaction.commit(lambda manifest: replace(manifest, body=body, files=files))
@@ -103,13 +113,17 @@ def load(path: str | PathLike[str]) -> Parts:
         raise FormatError("this folder holds no keyed vectors", where=str(path), fix="choose another folder")
     try:
         n, d = int(body["count"]), int(body["dim"])
-        shapes = {"vectors": (np.float32, (n, d)), "codes": (np.uint8, (n, int(body["code_bytes"])))}
+        blocks = (-(-n // BLOCK), -(-((d + 1) // 2) // 4), BLOCK)
+        shapes: dict[str, tuple[type, tuple[int, ...]]] = {
+            "vectors": (np.float32, (n, d)),
+            "codes": (np.uint32, blocks),
+        }
         if int(body["buckets"]):
             shapes["grams"] = (np.float32, (int(body["buckets"]), d))
         tables = {}
         for name, (kind, shape) in shapes.items():
             file = store.file(files[name])
-            if file.length != np.dtype(kind).itemsize * shape[0] * shape[1]:
+            if file.length != np.dtype(kind).itemsize * math.prod(shape):
                 raise CorruptIndex(f"{name} have {file.length} bytes for {shape} numbers", where=str(path))
             tables[name] = Rows(file.array(kind, shape), file)
         packed = Packed(store.file(files["words"]), body["layout"])

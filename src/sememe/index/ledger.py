@@ -181,8 +181,10 @@ def predict(
     vectors : int
         Vectors of all passages, for recipes that keep several of each.
     """
+    from sememe.index.pipeline import kind_of
+
     recipe = Recipe.parse(recipe)
-    kind = recipe.index.make()
+    kind = kind_of(recipe)
     spans = passages != records if spans is None else spans
     parts: dict[str, int] = {"metadata": metadata_bytes}
     parts["ids"] = id_bytes + _offsets(id_bytes, records)

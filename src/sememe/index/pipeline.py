@@ -42,7 +42,7 @@ class Pipeline:
     ) -> None:
         self.recipe = Recipe.parse(recipe)
         self._given, self._given_query, self._cache = encoder, query_encoder, cache
-        self.kind: Any = self.recipe.index.make()
+        self.kind: Any = kind_of(self.recipe)
         self.rescore: Rescore | None = None
         self.hybrid: Hybrid | None = None
         for stage in self.recipe.rerankers:
@@ -196,6 +196,14 @@ class Pipeline:
                 f"the encoder gave token vectors for {len(tokens)} of {len(texts)} texts", where=str(stage)
             )
         return tokens
+
+
+def kind_of(recipe: Recipe) -> Any:
+    """The index kind of a recipe, told whose codes it will search where that makes a difference to it."""
+    kind = recipe.index.make()
+    if hasattr(kind, "over"):
+        kind.over(recipe.quantizer.make())
+    return kind
 
 
 def _identity(encoder: Any) -> dict[str, str]:

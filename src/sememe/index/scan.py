@@ -7,7 +7,7 @@ bytes a vector takes, the faster it is. Blocks are sized so that scratch memory 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,23 @@ from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError
 from sememe.index.best import TopK
 from sememe.kernels import native
+from sememe.kernels.select import select
+from sememe.kernels.symbols import SymbolScan
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 SCRATCH = 2 << 20  # bytes that the scores, or the gathered codes, of a block may take
 MOST_ROWS = 1 << 15  # rows in a block at most: a top k that was found early spares later blocks
 CHECKED = 64 << 10  # bytes under one checksum: what a gather verifies at least
 
 Ensure = Callable[[int, int], None]
+Allowed = NDArray[np.int64] | NDArray[np.bool_]  # ascending rows that may be found, or a mask over all
+
+
+def is_mask(rows: Allowed) -> TypeIs[NDArray[np.bool_]]:
+    """Whether a filter is a mask rather than a list of rows."""
+    return rows.dtype == bool
 
 
 def topk(
@@ -70,13 +81,17 @@ def scan(
     Q: Vectors,
     codes: NDArray[np.uint8],
     k: int,
-    rows: NDArray[np.int64] | None = None,
+    rows: Allowed | None = None,
     ensure: Ensure | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """``topk`` for queries that are already projected, over the codes of one quantizer."""
+    """``topk`` for queries that are already projected, over the codes of one quantizer; ``rows`` may be a mask."""
     n, width = codes.shape
     core = native.core()
     compiled = quantizer.native_scan(Q) if core is not None and n and len(Q) else None
+    if rows is not None and is_mask(rows):
+        if ensure is None and isinstance(compiled, SymbolScan):
+            return compiled.topk(codes, k, None, core, allow=rows)
+        rows = select(rows, n).rows
     if compiled is not None:
         verify(codes, rows, ensure)
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = compiled.topk(codes, k, rows, core)
@@ -132,6 +147,7 @@ class Flat:
     """The flat scan as an index kind: it stores nothing beside the codes."""
 
     sparse = False
+    masks = True  # ``search`` takes a filter as a mask as well
 
     def build(self, blocks: Iterable[Vectors], dim: int) -> None:
         """Nothing to build."""
@@ -147,9 +163,9 @@ class Flat:
         quantizer: Any,
         Q: Vectors,
         k: int,
-        rows: NDArray[np.int64] | None,
+        rows: Allowed | None,
         filtered: bool,
         effort: int | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scan the segment's codes; ``rows`` are the passages allowed (None: all)."""
+        """Scan the segment's codes; ``rows`` are the passages allowed (None: all), or a mask over them."""
         return scan(quantizer, Q, segment.codes, k, rows, segment.ensure_codes)

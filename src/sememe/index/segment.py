@@ -64,6 +64,7 @@ class SegmentReader:
             vectors = int(info.get("vectors", entry.rows))
             self.codes, self._codes_file = self._table("codes", int(info.get("code_bytes", 0)), vectors)
             self.fine_codes, self._fine_file = self._table("rescore", int(info.get("rescore_bytes", 0)), entry.rows)
+            self._by_row = [*files.values(), *([self._fine_file] if self._fine_file is not None else [])]
             self.ragged = self._ragged(info)
             self.postings = self._postings(info)
             self.deleted = self._deleted()
@@ -118,10 +119,23 @@ class SegmentReader:
         """What verifies a range of bytes of the codes; None once all are verified, which spares short scans a look."""
         return None if self._codes_file is None or self._codes_file.all_checked else self._codes_file.ensure
 
+    def ensure_code_rows(self, rows: NDArray[np.int64]) -> None:
+        """Verify the codes of rows picked out, in any order."""
+        if self._codes_file is not None:
+            self._codes_file.ensure_rows(rows, self.codes.shape[1])
+
     def ensure_fine(self, start: int, stop: int) -> None:
         """Verify bytes ``[start, stop)`` of the rescoring codes."""
         if self._fine_file is not None:
             self._fine_file.ensure(start, stop)
+
+    def release(self) -> None:
+        """Give back the memory of files that are read by row: one touch maps as much as lies together in the cache.
+
+        What searches read from end to end (codes, graph, postings) stays.
+        """
+        for file in self._by_row:
+            file.release()
 
     def graph(self, kind: Any) -> Any:
         """The engine over this segment's graph, whose every byte is verified first."""

@@ -21,6 +21,7 @@ from sememe import progress
 from sememe.contracts import Codes, Vectors
 from sememe.errors import ConflictError, CorruptIndex, InputError, RecipeError
 from sememe.index.arrays import Packed, write_packed
+from sememe.index.cascade_kind import CascadeKind
 from sememe.index.changes import write_codec
 from sememe.index.ivf import SAMPLE, Ivf, cells_of, gathered
 from sememe.index.pipeline import Pipeline
@@ -30,7 +31,7 @@ from sememe.index.storage.layout import Listing
 from sememe.index.storage.manifest import Manifest, Segment
 from sememe.index.storage.store import Store
 from sememe.index.vector_source import Source
-from sememe.index.writer import segment_name
+from sememe.index.writer import segment_name, write_graph
 from sememe.kernels import native
 from sememe.kernels.cells import Cells
 from sememe.recipe import Recipe
@@ -92,10 +93,14 @@ class Plan:
             raise InputError(f"checkpoint={checkpoint!r} rows is too few", fix=f"give {FEWEST} or more")
         limit = bytes_of(memory)
         codes = Chain.from_recipe(pipeline.recipe).bytes_per_vector(dim)
-        # As float, as code, as code in list order while it is written, and where it goes; fine codes the same.
-        row = 4 * dim + 2 * codes + 24
         if pipeline.rescore is not None:
-            row += 2 * pipeline.rescore.make().bytes_per_vector(dim)
+            codes += pipeline.rescore.make().bytes_per_vector(dim)
+        # As float, as code, as code in another order (or in the engine of a graph) while it is written, and its place.
+        row = 4 * dim + (1 if isinstance(pipeline.kind, (Flat, CascadeKind)) else 2) * codes + 24
+        if isinstance(pipeline.kind, CascadeKind):
+            row += 3 * -(-pipeline.kind.graph_bytes(FEWEST, dim) // FEWEST)  # as they come, laid out, and as bytes
+        elif hasattr(pipeline.kind, "working_bytes"):
+            row += pipeline.kind.working_bytes(dim)
         learn = 16 * dim  # the sample, its projection, a sorted copy and a block of distances
         lists = 12 * dim * pipeline.kind.lists if isinstance(pipeline.kind, Ivf) else 0
         free = limit - BASE - lists
@@ -202,8 +207,7 @@ def write_portion(
         files["lists"] = transaction.write("lists", offsets)
     elif not isinstance(pipeline.kind, Flat):
         blocks = (pipeline.chain.project(X[start : start + _BLOCK]) for start in range(0, n, _BLOCK))
-        graph = pipeline.kind.build(blocks, pipeline.chain.dim_out_)
-        files["graph"], info["graph_dim"] = transaction.write("graph", graph), int(pipeline.chain.dim_out_)
+        write_graph(transaction, pipeline, blocks, int(pipeline.chain.dim_out_), files, info)
     files["codes"] = _write(transaction, "codes", codes, order)
     if finer is not None:
         files["rescore"], info["rescore_bytes"] = _write(transaction, "rescore", finer, order), int(finer.shape[1])

@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from sememe.contracts import Vectors
 from sememe.errors import InputError
 from sememe.index.best import NO_ROW
+from sememe.index.cascade_kind import CascadeKind
+from sememe.index.code_rows import Found
 from sememe.index.pipeline import Pipeline
-from sememe.index.vector_segment import Found, VectorSegment
+from sememe.index.scan import Allowed, is_mask
+from sememe.index.vector_segment import VectorSegment
 from sememe.kernels.select import select
 
 SPARE = 256  # deleted rows up to which a search asks for as many more instead of naming all the others
+DIRECT = 256  # rows that pass a filter up to which all are scored by the finer codes, without a shortlist
 
 
 class VectorSearcher:
@@ -32,16 +36,20 @@ class VectorSearcher:
         self.pipeline, self.segments = pipeline, segments
         self.rows = sum(segment.passages for segment in segments)
         self._offsets = np.array([segment.offset for segment in segments], dtype=np.int64)
+        self._masks = bool(getattr(pipeline.kind, "masks", False))
+        self._ordered = any(segment.order is not None for segment in segments)
+        self._spares = not isinstance(pipeline.kind, CascadeKind)  # a mask costs that one nothing, a longer list does
 
-    def allowed(self, allow: Any, rows: Any) -> list[NDArray[np.int64] | None]:
-        """Ascending rows of each segment that a filter lets through; None where there is no filter."""
+    def allowed(self, allow: Any, rows: Any) -> list[Allowed | None]:
+        """The rows of each segment that a filter lets through; None where there is no filter."""
         if allow is None and rows is None:
             return [None] * len(self.segments)
         if rows is None:
             mask = np.asarray(allow)
             if mask.dtype != bool or mask.shape != (self.rows,):
                 raise InputError(f"allow must be bool of shape ({self.rows},), got {mask.dtype} of shape {mask.shape}")
-            return [select(mask[s.offset : s.offset + s.passages], s.passages).rows for s in self.segments]
+            parts = [mask[s.offset : s.offset + s.passages] for s in self.segments]
+            return [*parts] if self._masks else [select(part, len(part)).rows for part in parts]
         if allow is not None:
             raise InputError("allow and rows were both given", fix="give one of them")
         chosen = np.unique(np.asarray(rows))
@@ -54,49 +62,65 @@ class VectorSearcher:
         return [part - s.offset for part, s in zip(np.split(chosen, cuts), self.segments)]
 
     def ranked(
-        self, queries: Vectors, k: int, allowed: list[NDArray[np.int64] | None], oversample: int | None, effort: Any
+        self, queries: Vectors, k: int, allowed: list[Allowed | None], oversample: int | None, effort: Any
     ) -> Found:
         """The ``k`` best of the ``allowed`` rows for each query ``(q, d)``: scores and global rows ``(q, k)``."""
         pipeline, rescore = self.pipeline, self.pipeline.rescore
-        wanted = k if rescore is None else rescore.shortlist(k, oversample)
         projected = pipeline.chain.project(queries) if pipeline.chain.transforms else queries
+        if rescore is None:
+            scores, places = self._shortlist(projected, k, allowed, effort)
+        else:
+            wanted, finer = rescore.shortlist(k, oversample), queries if rescore.full else projected
+            found = self._directly(finer, k, allowed, max(wanted, DIRECT))
+            if found is None:
+                found = self._rescored(finer, self._shortlist(projected, wanted, allowed, effort)[1], k)
+            scores, places = found
+        rows = self._rows_at(places)
+        short = k - scores.shape[1]
+        if short > 0:
+            scores = np.hstack([scores, np.full((len(queries), short), -np.inf, dtype=np.float32)])
+            rows = np.hstack([rows, np.full((len(queries), short), NO_ROW)])
+        return scores, rows
+
+    def _shortlist(self, Q: Vectors, k: int, allowed: list[Allowed | None], effort: Any) -> Found:
+        """The ``k`` best global places by the codes."""
         parts = []
         for segment, rows in zip(self.segments, allowed):
-            scores, places = self._one(segment, projected, wanted, rows, effort)
-            parts.append((scores, np.where(places >= 0, places + segment.offset, NO_ROW)))
-        scores, places = _best(parts, wanted, len(queries))
-        if rescore is not None:
-            scores, places = self._rescored(queries if rescore.full else projected, places, k)
-        found = self._rows_at(places)
-        if scores.shape[1] < k:
-            wide = ((0, 0), (0, k - scores.shape[1]))
-            scores = np.pad(scores, wide, constant_values=-np.inf)
-            found = np.pad(found, wide, constant_values=NO_ROW)
-        return scores, found
+            scores, places = self._one(segment, Q, k, rows, effort)
+            parts.append((scores, _moved(places, segment.offset)))
+        return _best(parts, k, len(Q))
 
-    def _one(
-        self, segment: VectorSegment, Q: Vectors, k: int, rows: NDArray[np.int64] | None, effort: int | None
-    ) -> Found:
+    def _directly(self, Q: Vectors, k: int, allowed: list[Allowed | None], most: int) -> Found | None:
+        """The ``k`` best global places by the finer codes, if a filter lets at most ``most`` rows of a segment pass."""
+        parts = []
+        for segment, rows in zip(self.segments, allowed):
+            found = None if rows is None else segment.best_allowed(self.pipeline.fine, Q, rows, k, most)
+            if found is None:
+                return None
+            parts.append((found[0], _moved(found[1], segment.offset)))
+        return _best(parts, k, len(Q))
+
+    def _one(self, segment: VectorSegment, Q: Vectors, k: int, rows: Allowed | None, effort: int | None) -> Found:
         """The best places of one segment that are not deleted; rows None: without a filter."""
         kind, quantizer = self.pipeline.kind, self.pipeline.chain.quantizer
         filtered = rows is not None
-        if rows is None and segment.deleted is not None:
-            if segment.dead <= min(SPARE, segment.passages // 4):
+        if segment.deleted is not None:
+            spare = min(SPARE, segment.passages // 4) if self._spares else 0
+            if rows is None and segment.dead <= spare:
                 scores, places = kind.search(segment, quantizer, Q, k + segment.dead, None, False, effort)
                 return _without(segment, scores, places, k)
-            rows = segment.alive_rows
-        elif rows is not None and segment.deleted is not None:
-            rows = rows[~segment.deleted[rows]]
-        if rows is None:
-            found: Found = kind.search(segment, quantizer, Q, k, None, False, effort)
-            return found
-        if not len(rows):
-            return np.empty((len(Q), 0), dtype=np.float32), np.empty((len(Q), 0), dtype=np.int64)
-        found = kind.search(segment, quantizer, Q, k, segment.places_of(rows), filtered, effort)
+            rows = segment.living(rows, self._masks)
+        if rows is not None and not is_mask(rows):
+            if not len(rows):
+                return np.empty((len(Q), 0), dtype=np.float32), np.empty((len(Q), 0), dtype=np.int64)
+            rows = segment.places_of(rows)
+        found: Found = kind.search(segment, quantizer, Q, k, rows, filtered, effort)
         return found
 
     def _rescored(self, Q: Vectors, places: NDArray[np.int64], k: int) -> Found:
         """Score the shortlist of places ``(q, s)`` again with the finer codes and keep ``k``."""
+        if len(self.segments) == 1 and places.size and places.min() >= 0:
+            return self.segments[0].rescored(self.pipeline.fine, Q, places, k)
         scores = np.full((len(Q), min(k, places.shape[1])), -np.inf, dtype=np.float32)
         found = np.full(scores.shape, NO_ROW, dtype=np.int64)
         for query in range(len(Q)):
@@ -105,8 +129,8 @@ class VectorSearcher:
             parts = []
             for segment, some in zip(self.segments, np.split(listed, cuts)):
                 if len(some):
-                    q = Q[query : query + 1]
-                    values, best = segment.rescored(self.pipeline.fine, q, some - segment.offset, k)
+                    here = (some - segment.offset)[None]
+                    values, best = segment.rescored(self.pipeline.fine, Q[query : query + 1], here, k)
                     parts.append((values, best + segment.offset))
             values, best = _best(parts, k, 1)
             scores[query, : values.shape[1]], found[query, : best.shape[1]] = values[0], best[0]
@@ -114,7 +138,7 @@ class VectorSearcher:
 
     def _rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Global rows of global places; -1 stays."""
-        if all(s.order is None for s in self.segments) or not places.size:
+        if not self._ordered or not places.size:
             return places
         owners = np.searchsorted(self._offsets, places, side="right") - 1
         out = places.copy()
@@ -124,10 +148,16 @@ class VectorSearcher:
         return out
 
 
+def _moved(places: NDArray[np.int64], offset: int) -> NDArray[np.int64]:
+    """Places of a segment as places of the index; -1 stays."""
+    return np.where(places >= 0, places + offset, NO_ROW) if offset else places
+
+
 def _best(parts: list[Found], k: int, queries: int) -> Found:
     """The ``k`` best of rankings ``(q, k')`` that share no row, best first, ties to the lower row."""
     if len(parts) == 1:
-        return parts[0][0][:, :k], parts[0][1][:, :k]
+        scores, rows = parts[0]
+        return (scores, rows) if scores.shape[1] <= k else (scores[:, :k], rows[:, :k])
     if not parts:
         return np.empty((queries, 0), dtype=np.float32), np.empty((queries, 0), dtype=np.int64)
     scores, rows = (np.concatenate(part, axis=1) for part in zip(*parts))

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.codec.floating import FP16, FP32
 from sememe.contracts import Vectors
 from sememe.errors import CorruptIndex
+from sememe.index.code_rows import CodeRows, Found
 from sememe.index.ivf import Lists
-from sememe.index.scan import Ensure, gather, scan
+from sememe.index.scan import Allowed, Ensure, gather, is_mask, scan
 from sememe.index.segment import is_tombstone
 from sememe.kernels.cells import Cells
-from sememe.kernels.rescore import rescore
+from sememe.kernels.select import select
 
 if TYPE_CHECKING:
     from sememe.index.storage.blockfile import BlockFile
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from sememe.index.storage.store import Store
 
 FEW = 8  # rows are looked up one by one where less than one in so many is allowed
-Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 class VectorSegment:
@@ -84,6 +83,10 @@ class VectorSegment:
     def ensure_codes(self) -> Ensure | None:
         """What verifies a range of bytes of the codes; None once all are verified, which spares short scans a look."""
         return None if self._codes_file.all_checked else self._codes_file.ensure
+
+    def ensure_code_rows(self, rows: NDArray[np.int64]) -> None:
+        """Verify the codes of places picked out, in any order."""
+        self._codes_file.ensure_rows(rows, self.codes.shape[1])
 
     def _ensure_fine(self, start: int, stop: int) -> None:
         self._fine_file.ensure(start, stop)
@@ -168,24 +171,52 @@ class VectorSegment:
         """How many rows are deleted."""
         return 0 if self.deleted is None else int(self.deleted.sum())
 
+    def living(self, rows: Allowed | None, mask: bool) -> Allowed:
+        """Those of ``rows`` that are not deleted, in the form they come in; of all (None) as a ``mask`` or a list."""
+        if rows is None:
+            return self._alive if mask else self._alive_rows
+        if self.deleted is None:
+            return rows
+        return rows & self._alive if is_mask(rows) else rows[self._alive[rows]]
+
     @cached_property
-    def alive_rows(self) -> NDArray[np.int64] | None:
-        """Rows that are not deleted; None where all are alive."""
-        return None if self.deleted is None else np.flatnonzero(~self.deleted)
+    def _alive(self) -> NDArray[np.bool_]:
+        return np.ones(self.passages, dtype=bool) if self.deleted is None else ~self.deleted
+
+    @cached_property
+    def _alive_rows(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self._alive)
 
     # -- the finer tier -------------------------------------------------------------------------------------------
 
-    def rescored(self, fine: Any, q: Vectors, places: NDArray[np.int64], k: int) -> Found:
-        """The ``k`` best of ascending ``places`` for one query ``(1, d)`` by the finer codes: ``(1, k')`` each."""
-        codes = self.fine_codes
-        assert codes is not None
-        if isinstance(fine, (FP16, FP32)):
-            table: NDArray[Any] = codes.view(np.float16 if isinstance(fine, FP16) else np.float32)
-            self._fine_file.ensure_rows(places, codes.shape[1])
-            scores, found, _ = rescore(table, q, places[None], k)
-            return scores, found
-        self._fine_file.ensure_rows(places, codes.shape[1])
-        return scan(fine, q, codes, k, places)
+    def rescored(self, fine: Any, Q: Vectors, places: NDArray[np.int64], k: int) -> Found:
+        """The ``k`` best of each query's places ``(q, s)`` by the finer codes: ``(q, k')`` each."""
+        assert self.fine_codes is not None
+        self._fine_file.ensure_rows(places.reshape(-1), self.fine_codes.shape[1])
+        codes = CodeRows.of(fine, Q, self.fine_codes)
+        if codes is not None:
+            return codes.best(places, k)
+        parts = [scan(fine, Q[at : at + 1], self.fine_codes, k, np.sort(some)) for at, some in enumerate(places)]
+        return np.concatenate([scores for scores, _ in parts]), np.concatenate([best for _, best in parts])
+
+    def best_allowed(self, fine: Any, Q: Vectors, rows: Allowed, k: int, most: int) -> Found | None:
+        """The ``k`` best places by the finer codes, where at most ``most`` rows may be found; None where more may."""
+        codes = None if self.fine_codes is None else CodeRows.of(fine, Q, self.fine_codes)
+        if codes is None or self.fine_codes is None:
+            return None
+        alive = self.living(rows, False)
+        some: NDArray[np.int64] | None
+        if is_mask(alive):
+            if self._fine_file.all_checked:
+                return codes.best_allowed(alive, k, most)[1]
+            some = select(alive, self.passages, most).rows
+        else:
+            some = alive
+        if some is None or len(some) > most:
+            return None
+        places = self.places_of(some)
+        self._fine_file.ensure_rows(places, self.fine_codes.shape[1])
+        return codes.best(np.broadcast_to(places, (len(Q), len(places))), k)
 
     def vectors(self, quantizer: Any, fine: Any, rows: NDArray[np.int64]) -> Vectors:
         """Decoded vectors of ``rows``, from the finest codes there are."""

@@ -24,11 +24,12 @@ from sememe.contracts import as_vectors
 from sememe.errors import ConflictError, CorruptIndex, FormatError, InputError
 from sememe.index import vector_build as building
 from sememe.index.changes import load_codec
+from sememe.index.code_rows import Found
 from sememe.index.pipeline import Pipeline
 from sememe.index.storage.manifest import Manifest
 from sememe.index.storage.store import Store
 from sememe.index.vector_search import VectorSearcher
-from sememe.index.vector_segment import Found, VectorSegment
+from sememe.index.vector_segment import VectorSegment
 from sememe.index.vector_source import Given, Source
 from sememe.kernels import native
 from sememe.recipe import Recipe
@@ -219,7 +220,8 @@ class VectorIndex:
         oversample : int, optional
             The shortlist that is scored again holds this many times ``k``, instead of what the recipe says.
         probes : int, optional
-            Lists (``ivf``) that are scanned, or candidates (``hnsw``) that are kept, instead of what the recipe says.
+            Lists (``ivf``) that are scanned, or candidates (``cascade``, ``hnsw``) that are kept, instead of what the
+            recipe says.
 
         Returns
         -------
@@ -240,6 +242,8 @@ class VectorIndex:
                 raise InputError(f"{name} must be at least 1, got {value!r}")
         queries = as_vectors(Q, name="queries", dim=self.dim)
         allowed = self._searcher.allowed(allow, rows)
+        if threads is None:
+            return self._searcher.ranked(queries, int(k), allowed, oversample, probes)
         with native.limited(threads):
             return self._searcher.ranked(queries, int(k), allowed, oversample, probes)
 
@@ -345,9 +349,10 @@ class VectorIndex:
         -------
         dict
             ``recipe``, ``dim``, ``rows``, ``live``, ``segments``, and bytes: ``ram`` (what searches touch again and
-            again: codes, lists, order, graph, centres, what the codec learned, tombstones, and the places of rows once
-            a filter has asked for them), ``disk`` (every part on disk; ``rescore`` and ``ids`` are read here and there
-            only; ``overhead`` is checksums and the manifest), each with its ``total``.
+            again: codes, lists, order, graph or sketches, centres, what the codec learned, tombstones, and the places
+            of rows once a filter has asked for them), ``disk`` (every part on disk; ``rescore``, ``ids`` and the codes
+            of a cascade are read here and there only; ``overhead`` is checksums and the manifest), each with its
+            ``total``.
         """
         disk: dict[str, int] = {}
         manifest = self._store.manifest
@@ -355,7 +360,9 @@ class VectorIndex:
             for role, entry in segment.files.items():
                 disk[role] = disk.get(role, 0) + entry.length
         disk["side"] = sum(entry.length for entry in manifest.files.values())
-        ram = {role: size for role, size in disk.items() if role not in ("rescore", "ids")}
+        shortlisted = getattr(self._pipeline.kind, "shortlists", False) and "graph" in disk
+        seldom = ("rescore", "ids", *(["codes"] if shortlisted else []))
+        ram = {role: size for role, size in disk.items() if role not in seldom}
         ram["places"] = sum(segment.map_bytes for segment in self._segments)
         disk["overhead"] = sum(e.size - e.length for e in manifest.entries()) + len(manifest.to_bytes())
         for part in (ram, disk):

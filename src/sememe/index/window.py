@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from sememe.catalog import Paper, register
 from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError
-from sememe.index.cascade import Sketch
-from sememe.kernels.fastscan import NibbleBlocks
-from sememe.kernels.rescore import multiply, rescore
+from sememe.index.sketch import Sketch, Sketches
+from sememe.kernels.rescore import rescore
 
 WINDOW_PAPER = Paper("Approximate Nearest Neighbor Search with Window Filters", 2024, "2402.00943")
 CANDIDATES = 25  # times k: rows of the scan that may be scored exactly
@@ -82,9 +81,7 @@ class WindowIndex:
         self.order, self.attribute = order.astype(np.int64), values[order]
         rows = vectors[order]
         self._vectors = rows if rows.dtype == np.float16 else as_vectors(rows, name="vectors")
-        self._sketch = Sketch.fit(self._vectors, bits=bits, seed=seed)
-        self._blocks = NibbleBlocks.from_codes(self._sketch.encode(self._vectors), self._sketch.places)
-        self._centres, self._turn = self._sketch.centres, np.ascontiguousarray(self._sketch.rotation.T)
+        self._sketches = Sketches.of(Sketch.fit(self._vectors, bits=bits, seed=seed), [self._vectors])
 
     def __len__(self) -> int:
         return len(self.order)
@@ -92,7 +89,7 @@ class WindowIndex:
     @property
     def nbytes(self) -> int:
         """Memory: the sorted vectors, their codes, the attribute and the order."""
-        parts = (self._vectors, self._blocks.words, self._sketch.rotation, self._turn, self.attribute, self.order)
+        parts = (self._vectors, self._sketches.blocks.words, self._sketches.sketch.rotation, self.attribute, self.order)
         return sum(int(part.nbytes) for part in parts)
 
     def window(self, low: Any = None, high: Any = None) -> tuple[int, int]:
@@ -151,8 +148,6 @@ class WindowIndex:
             places = np.arange(first, last)[None].repeat(len(queries), axis=0)
             scores, best, _ = rescore(self._vectors, queries, places, k)
         else:
-            coarse, places = self._blocks.topk(
-                multiply(queries, self._turn), self._centres, wanted, first=first, last=last, ordered=False
-            )
+            coarse, places = self._sketches.candidates(queries, wanted, first=first, last=last)
             scores, best, _ = rescore(self._vectors, queries, places, k, coarse=coarse, margin=margin)
         return scores, self.order[best]

@@ -150,3 +150,95 @@ def sparse_scores(passages: int, postings: list[list[tuple[int, float]]], weight
 def bm25_part(count: float, length: float, mean: float, k1: float, b: float) -> float:
     """What a term that occurs ``count`` times adds to a score, for an inverse document frequency of 1."""
     return count / (count + k1 * (1 - b + b * length / mean))
+
+
+def pursue(target: NDArray, atoms: NDArray, k: int) -> tuple[list[int], F64, float]:
+    """``pursuit.pursue`` for one target: the atoms in order, their weights, and the length of what is left."""
+    target, atoms = np.asarray(target, dtype=np.float64), np.asarray(atoms, dtype=np.float64)
+    chosen: list[int] = []
+    weights, residual = np.empty(0), target
+    for _ in range(k):
+        sizes = np.array([abs(math.fsum(atom * residual)) for atom in atoms])
+        sizes[chosen] = -1
+        best = int(sizes.argmax())
+        if sizes[best] <= 1e-10 * np.linalg.norm(target) * np.linalg.norm(atoms[best]):
+            break
+        chosen.append(best)
+        weights = np.linalg.lstsq(atoms[chosen].T, target, rcond=None)[0]
+        residual = target - weights @ atoms[chosen]
+    return chosen, weights, float(np.linalg.norm(residual))
+
+
+def search_sums(
+    own: NDArray, cross: NDArray, held: NDArray[np.uint8], places: list[int], beam: int
+) -> NDArray[np.uint8]:
+    """``additive.search_sums``, one row and one beginning at a time."""
+    out = held.copy()
+    fixed = [place for place in range(held.shape[1]) if place not in places]
+    for row, code in enumerate(held):
+
+        def cost(place: int, number: int, numbers: list[int], row: int = row) -> float:
+            others = [*zip(fixed, held[row, fixed].tolist()), *zip(places, numbers)]
+            return float(own[row, place, number]) + sum(float(cross[place, at, other, number]) for at, other in others)
+
+        begun = [code[places[:step]].tolist() for step in range(len(places))]
+        before = sum(cost(place, int(code[place]), numbers) for place, numbers in zip(places, begun))
+        beams: list[tuple[float, list[int]]] = [(0.0, [])]
+        for place in places:
+            longer = [(sum_ + cost(place, c, begun), [*begun, c]) for sum_, begun in beams for c in range(own.shape[2])]
+            beams = sorted(longer, key=lambda pair: pair[0])[:beam]
+        if not fixed or beams[0][0] < before:
+            out[row, places] = beams[0][1]
+    return out
+
+
+def graph_walk(
+    links: NDArray[np.uint32], starts: list[int], rows: NDArray[np.int8], query: list[int], wide: int,
+    allow: NDArray[np.bool_] | None = None,
+) -> list[tuple[int, int]]:  # fmt: skip
+    """What a walk of ``graph.LinkGraph`` keeps, as (score, row), best first: one row at a time, by whole numbers.
+
+    ``allow`` is a mask over the rows that may be kept; links of refused rows are then followed in the same step, until
+    as many allowed rows were met as a row has links.
+    """
+    degree = links.shape[1]
+    seen: set[int] = set()
+    kept: list[tuple[int, int]] = []
+    followed: set[int] = set()
+
+    def offer(row: int) -> None:
+        if row not in seen:
+            seen.add(row)
+            kept.append((-sum(w * int(x) for w, x in zip(query, rows[row], strict=True)), row))
+
+    def following(row: int) -> list[int]:
+        out: list[int] = []
+        for link in links[row].tolist():
+            if link == row:
+                break
+            out.append(link)
+        return out
+
+    for row in starts:
+        offer(row)
+    while True:
+        kept = sorted(kept)[:wide]
+        row = next((row for _, row in kept if row not in followed), -1)
+        if row < 0:
+            return [(-score, row) for score, row in kept]
+        followed.add(row)
+        near = following(row)
+        met = 0
+        for link in near:
+            if allow is None or allow[link]:
+                met += 1
+                offer(link)
+        for link in near if allow is not None else ():
+            if met >= degree:
+                break
+            if allow is not None and not allow[link] and link not in seen:
+                seen.add(link)
+                for beyond in following(link):
+                    if allow[beyond]:
+                        met += 1
+                        offer(beyond)

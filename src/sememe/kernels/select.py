@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sememe.errors import InputError
 from sememe.kernels import native
-from sememe.kernels.rescore import rescore
+from sememe.kernels.rescore import LOOPS, Table, bare, rescore
 
 _WORD = np.dtype(np.uint64)
+_BEST = {kind: f"best_selected_{loop}" for kind, loop in LOOPS.items()}
 Filter = NDArray[np.bool_] | NDArray[np.uint8] | NDArray[np.uint64]
 
 
@@ -86,8 +87,31 @@ def select(allow: Filter, n: int, most: int | None = None) -> Selection:
     return _select(mask, limit) if core is None else Selection(*core.select_mask(mask, limit))
 
 
+def all_marked(marks: NDArray[np.bool_], rows: NDArray[np.int64], width: int, block: int) -> bool:
+    """Whether every block of ``block`` bytes under some rows of ``width`` bytes is marked; False for rows outside.
+
+    Parameters
+    ----------
+    marks : ndarray of shape (blocks,)
+    rows : ndarray of shape (m,)
+        In any order.
+    width, block : int
+        At least 1.
+    """
+    core = native.core()
+    if core is not None:
+        return bool(core.all_marked(marks.view(np.uint8), np.ascontiguousarray(rows), width, block))
+    if not len(rows):
+        return True
+    starts = rows * width
+    first, last = starts // block, (starts + width - 1) // block
+    if int(first.min()) < 0 or int(last.max()) >= len(marks):
+        return False
+    return all(bool(marks[np.minimum(first + step, last)].all()) for step in range(int((last - first).max()) + 1))
+
+
 def best_selected(
-    vectors: NDArray[np.float32] | NDArray[np.float16],
+    vectors: Table,
     queries: NDArray[np.float32],
     allow: Filter,
     k: int,
@@ -98,7 +122,7 @@ def best_selected(
     Parameters
     ----------
     vectors : ndarray of shape (n, d)
-        float32 or float16, C-contiguous; may be memory-mapped.
+        float32, float16 or int8, C-contiguous; may be memory-mapped.
     queries : ndarray of shape (q, d)
         float32, C-contiguous.
     allow : ndarray
@@ -117,16 +141,15 @@ def best_selected(
         that pass, if that is less. None where more than ``most`` pass.
     """
     core = native.core()
-    if core is not None and vectors.dtype.char in "ef" and vectors.flags.c_contiguous:
-        half, bits, mask = vectors.dtype.char == "e", None, None
+    if core is not None and vectors.dtype.char in LOOPS and vectors.flags.c_contiguous:
+        bits = mask = None
         if allow.dtype == _WORD:
             bits = as_bits(allow, len(vectors))
         else:
             mask = as_mask(allow, len(vectors))
-        found: tuple[NDArray[np.uint64], tuple[NDArray[np.float32], NDArray[np.int64]] | None] = (
-            core.best_selected_half(vectors.view(np.uint16), queries, mask, bits, k, most, native.threads())
-            if half
-            else core.best_selected_single(vectors, queries, mask, bits, k, most, native.threads())
+        loop = getattr(core, _BEST[vectors.dtype.char])
+        found: tuple[NDArray[np.uint64], tuple[NDArray[np.float32], NDArray[np.int64]] | None] = loop(
+            bare(vectors), queries, mask, bits, k, most, native.threads()
         )
         return found
     chosen = select(allow, len(vectors), most)

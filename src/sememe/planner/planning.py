@@ -24,13 +24,15 @@ from sememe.planner.extrapolate import extrapolate
 from sememe.planner.lexical import MODEL, lexical_benches
 from sememe.planner.result import Plan, build_command
 from sememe.planner.samples import side_by_side
-from sememe.planner.space import chunkers_for, recipes, with_fusion, with_graph
+from sememe.planner.space import chunkers_for, recipes, with_fusion, with_index
 from sememe.planner.sweep import Bench, Sweep
 from sememe.recipe import Recipe
 
 STAND_INS = 900  # known-item queries drawn from the text
 AGREEMENT = 500  # sentences whose rankings are compared
 GRAPH_FROM = 5_000  # passages from which a graph is worth a look
+SKETCHES_FROM = 20_000  # passages from which sketches are: below, any scan is short
+WIDER = 4  # times the bytes of a sketch: codes that are worth scanning sketches instead
 
 
 @dataclass
@@ -266,14 +268,28 @@ def _measure(sweep: Sweep, bench: Bench, some: Sequence[Recipe]) -> None:
 
 
 def _measure_graphs(sweep: Sweep, makers: Benches, chosen: Point) -> None:
-    """Graph variants of the reference and the chosen recipe, where there is enough to search."""
+    """The reference and the chosen recipe behind a graph, and behind sketches, where there is enough to search."""
     assert sweep.reference is not None
     for point in {p.recipe: p for p in (chosen, sweep.reference)}.values():
         recipe = Recipe.parse(point.recipe)
         bench = sweep.bench_of(recipe)
         scanned = recipe.index.name == "flat" and all(stage.name == "hybrid" for stage in recipe.rerankers)
         if len(bench.real.passages) >= GRAPH_FROM and scanned:
-            sweep.measure(with_graph(recipe), bench)
+            sweep.measure(with_index(recipe, "hnsw:16"), bench)
+        if scanned and _worth_sketches(recipe, *bench.real.passages.shape):
+            sweep.measure(with_index(recipe, "cascade"), bench)
+
+
+def _worth_sketches(recipe: Recipe, n: int, dim: int) -> bool:
+    """Whether sketches spare a scan enough: there are many codes, of several times their bytes."""
+    from sememe.codec.chain import Chain
+    from sememe.index.pipeline import kind_of
+
+    chain, projected = Chain.from_recipe(recipe), dim
+    for transform in chain.transforms:
+        projected = transform.dim_out(projected)
+    sketches = kind_of(with_index(recipe, "cascade")).graph_bytes(n, projected)
+    return n >= SKETCHES_FROM and n * chain.bytes_per_vector(dim) >= WIDER * sketches
 
 
 def _document(

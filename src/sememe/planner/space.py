@@ -12,6 +12,8 @@ from sememe.planner.lexical import MODEL
 from sememe.recipe import Recipe
 
 DEFAULT_CHUNKERS = ("document", "sentences:4", "tokens:128,16", "tokens:256,32")
+ADDITIVE_FROM = 20_000  # passages: with fewer, learning takes longer than all other measuring, and holds less well
+_ADDITIVE = (16, 32)  # bytes at which sums of centres may beat product codes
 LONG_DOCUMENT = 1500  # characters at the 75th percentile beyond which cutting documents is worth a look
 
 _FULL = (
@@ -49,6 +51,9 @@ def codecs(dim: int, *, passages: int) -> list[str]:
         if width >= 16:
             found += [f"truncate:{width} | int8", f"truncate:{width} | int4"]
     found += ["center | int4", "center | int8", "whiten | int4", f"pca:{dim // 2} | ternary"]
+    # Last, since they take longest to learn: a planner whose time runs out has measured all others by then.
+    if passages >= ADDITIVE_FROM:
+        found += [f"additive:{size}" for size in _ADDITIVE if 8 * size <= dim]
     return found
 
 
@@ -84,9 +89,9 @@ def fused_stage(recipe: Recipe) -> str:
     return next((str(stage) for stage in recipe.rerankers if stage.name == "hybrid"), "")
 
 
-def with_graph(recipe: Recipe) -> Recipe:
-    """The same recipe searched through a graph instead of a full scan."""
-    parts = [str(stage) if stage.kind != "index" else "hnsw:16" for stage in recipe.stages]
+def with_index(recipe: Recipe, index: str) -> Recipe:
+    """The same recipe searched through a graph or sketches instead of a full scan of its codes."""
+    parts = [str(stage) if stage.kind != "index" else index for stage in recipe.stages]
     return Recipe.parse(" | ".join(parts))
 
 

@@ -34,7 +34,7 @@ class Coded:
     finer: Any = None
     rescore: Any = None
     finer_codes: Codes | None = None
-    graph: Any = None  # a ``Walk`` where the recipe searches through one
+    graph: Any = None  # a ``Walk`` or ``Sift`` where the recipe does not scan all codes
     hybrid: Hybrid | None = None  # where the ranking is fused with that of BM25
 
     @property
@@ -93,7 +93,11 @@ def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
             rescore = stage.make()
             finer = rescore.make().fit(chain.project(sample))
             finer_codes = finer.encode(chain.project(view.passages))
-    graph = Walk(recipe, chain, codes, view) if recipe.index.name == "hnsw" else None
+    graph: Walk | Sift | None = None
+    if recipe.index.name == "hnsw":
+        graph = Walk(recipe, chain, codes, view)
+    elif recipe.index.name == "cascade":
+        graph = Sift(recipe, chain, view)
     if graph is not None and not graph.is_used:
         graph = None
     return Coded(recipe, chain, codes, time.perf_counter() - started, finer, rescore, finer_codes, graph, hybrid)
@@ -101,6 +105,8 @@ def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
 
 class Walk:
     """The graph of a recipe over the passages of a view, as the index would build it."""
+
+    grows = False  # its time with the collection, as that of a scan does
 
     def __init__(self, recipe: Recipe, chain: Chain, codes: Codes, view: View) -> None:
         self.kind, self.chain, self.codes = kind_of(recipe), chain, codes
@@ -119,6 +125,31 @@ class Walk:
         found: NDArray[np.int64] = self.kind.candidates(
             self.graph, self.chain.quantizer, self.codes, projected, max(self.kind.ef, wanted)
         )
+        return found
+
+
+class Sift:
+    """The sketches of a recipe over the passages of a view, as the index would build them."""
+
+    grows = True
+
+    def __init__(self, recipe: Recipe, chain: Chain, view: View) -> None:
+        self.kind = kind_of(recipe)
+        n = len(view.passages)
+        made = self.kind.build(
+            (chain.project(view.passages[at : at + 4096]) for at in range(0, n, 4096)), chain.dim_out_
+        )
+        self.sketches = None if made is None else self.kind.open(made, n, chain.dim_out_)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether the index would have sketches at all; few passages are scanned."""
+        return self.sketches is not None
+
+    def candidates(self, projected: Vectors, wanted: int) -> NDArray[np.int64]:
+        """Passages whose codes would be read for each query: int64 (q, c)."""
+        assert self.sketches is not None
+        found: NDArray[np.int64] = self.sketches.candidates(projected, self.kind.candidates * wanted)[1]
         return found
 
 
@@ -234,5 +265,5 @@ def _milliseconds(coded: Coded, asked: Asked, row: int, scale: float) -> float:
         coded.hybrid.fuse(dense, (words.scores, words.rows), RESULTS)
         lists = float(words.milliseconds[0]) * scale
     # A scan grows with the collection; a walk hardly does.
-    growth = scale if coded.graph is None else 1.0
+    growth = scale if coded.graph is None or coded.graph.grows else 1.0
     return ((scanned - started) * growth + (time.perf_counter() - scanned)) * 1e3 + lists

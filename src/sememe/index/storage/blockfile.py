@@ -231,9 +231,10 @@ class BlockFile:
         """
         if self._all_checked or not len(rows) or not row_bytes:
             return
-        if not offset and all_marked(self._checked, rows, row_bytes, BLOCK):
+        numbers = np.asarray(rows, dtype=np.int64)
+        if not offset and all_marked(self._checked, numbers, row_bytes, BLOCK):
             return
-        starts = np.asarray(rows, dtype=np.int64) * row_bytes + offset
+        starts = numbers * row_bytes + offset
         if starts.min() < 0 or starts.max() + row_bytes > self.length:
             raise self._outside(int(starts.min()), int(starts.max()) + row_bytes)
         first, last = starts // BLOCK, (starts + row_bytes - 1) // BLOCK

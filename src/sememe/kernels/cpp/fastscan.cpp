@@ -243,7 +243,7 @@ void walk(const Scan& scan, Loop loop, const uint8_t* tables, int64_t first, int
 std::vector<int32_t> guess(const Scan& scan, Loop loop, int64_t first, int64_t last) {
   if ((last - first) * kBlock < 8 * scan.k || last - first < 8 * kSample) return std::vector<int32_t>(scan.count, -1);
   const double share = static_cast<double>(scan.k) / kSample;
-  Lists sample(scan.count, static_cast<int64_t>(share + 4 * std::sqrt(share) + 8), kBlock);
+  Lists sample(scan.count, static_cast<int64_t>(share + 2.5 * std::sqrt(share) + 4), kBlock);
   const int64_t bytes = scan.width * kBlock * 4;
   for (int64_t b = first + kSample / 2; b < last; b += kSample) {
     if (b + kSample < last) request(scan.words + (b + kSample) * scan.width * kBlock, bytes);

@@ -10,15 +10,18 @@
 
 namespace nb = nanobind;
 
+void bind_additive(nb::module_& m);
 void bind_bags(nb::module_& m);
 void bind_impact(nb::module_& m);
 void bind_sparse(nb::module_& m);
 void bind_symbols(nb::module_& m);
 void bind_text_vectors(nb::module_& m);
 void bind_fastscan(nb::module_& m);
+void bind_graph(nb::module_& m);
 void bind_rescore(nb::module_& m);
 void bind_select(nb::module_& m);
 void bind_product(nb::module_& m);
+void bind_pursuit(nb::module_& m);
 void bind_tables(nb::module_& m);
 
 NB_MODULE(_native, m) {
@@ -36,14 +39,17 @@ NB_MODULE(_native, m) {
       "The dispatch levels that this machine can run, slowest first.");
   m.def("use", [](const std::string& name) { return sememe::use(name.c_str()); }, nb::arg("name"),
         "Switch to a level; False where it is not available.");
+  bind_additive(m);
   bind_bags(m);
   bind_impact(m);
   bind_sparse(m);
   bind_symbols(m);
   bind_text_vectors(m);
   bind_fastscan(m);
+  bind_graph(m);
   bind_rescore(m);
   bind_select(m);
   bind_product(m);
+  bind_pursuit(m);
   bind_tables(m);
 }

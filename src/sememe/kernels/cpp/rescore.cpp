@@ -55,51 +55,69 @@ Line fit(const std::vector<float>& x, const std::vector<float>& y) {
   return {slope, my - slope * mx, std::sqrt(std::max(0.0, yy - slope * xy) / std::max(1.0, n - 2))};
 }
 
+// A candidate: its score from the codes, and its row.
+using Coarse = std::pair<float, int64_t>;
+
 // Scratch of one thread.
 struct Work {
-  std::vector<std::pair<float, int64_t>> order;
+  std::vector<Coarse> order;
   std::vector<int64_t> rows;
-  std::vector<float> coarse, exact;
+  std::vector<float> coarse, exact, sorted;
   std::vector<Best> best;
 };
 
-// Exact scores of one query's candidates into work.best; the number of rows read.
+// Exact scores of one query's candidates into work.best; the number of rows read. Candidates are read from the best
+// coarse score on, twice as many in all at each step, and after each step the line is drawn anew.
 int64_t score(const Rows& table, const float* query, const int64_t* rows, const float* coarse, int64_t count, int64_t k,
               int64_t first, double margin, Work& work) {
   auto dots = SEMEME_PICK(dot_rows);
   work.best.clear();
+  work.coarse.clear();
+  work.exact.clear();
   auto read = [&](const int64_t* some, int64_t n) {
-    work.exact.resize(n);
-    dots(table, query, some, n, work.exact.data());
-    for (int64_t i = 0; i < n; ++i) work.best.push_back({work.exact[i], some[i]});
+    const size_t before = work.exact.size();
+    work.exact.resize(before + n);
+    dots(table, query, some, n, work.exact.data() + before);
+    for (int64_t i = 0; i < n; ++i) {
+      float& value = work.exact[before + i];
+      if (std::isnan(value)) value = -std::numeric_limits<float>::infinity();  // sorting must not meet what has no order
+      work.best.push_back({value, some[i]});
+    }
   };
   first = std::max(first, k);
-  if (!coarse || first >= count) {
+  if (!coarse || first >= count || std::isinf(margin)) {
     read(rows, count);
     return count;
   }
   work.order.resize(count);
   for (int64_t i = 0; i < count; ++i) work.order[i] = {coarse[i], rows[i]};
-  std::nth_element(work.order.begin(), work.order.begin() + first, work.order.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first || (a.first == b.first && a.second < b.second); });
-  work.rows.resize(first);
-  work.coarse.resize(first);
-  for (int64_t i = 0; i < first; ++i) {
-    work.coarse[i] = work.order[i].first;
-    work.rows[i] = work.order[i].second;
+  const auto better = [](const Coarse& a, const Coarse& b) {
+    return a.first > b.first || (a.first == b.first && a.second < b.second);
+  };
+  auto next = work.order.begin();
+  for (int64_t done = 0; next != work.order.end(); done = static_cast<int64_t>(work.exact.size())) {
+    auto last = work.order.end();
+    if (done) {
+      const Line line = fit(work.coarse, work.exact);
+      work.sorted = work.exact;
+      std::nth_element(work.sorted.begin(), work.sorted.begin() + (k - 1), work.sorted.end(), std::greater<float>());
+      const double need = work.sorted[k - 1] - line.offset - margin * line.scatter;
+      last = std::partition(next, last, [&](const Coarse& one) { return line.slope * one.first >= need; });
+      if (next == last) break;
+    }
+    const int64_t some = std::min<int64_t>(done ? done : first, last - next);
+    if (some < last - next) std::nth_element(next, next + some, last, better);
+    work.rows.clear();
+    for (const auto stop = next + some; next != stop; ++next) {
+      work.coarse.push_back(next->first);
+      work.rows.push_back(next->second);
+    }
+    read(work.rows.data(), some);
   }
-  read(work.rows.data(), first);
-  const Line line = fit(work.coarse, work.exact);
-  std::nth_element(work.exact.begin(), work.exact.begin() + (k - 1), work.exact.end(), std::greater<float>());
-  const double need = std::isinf(margin) ? -margin : work.exact[k - 1] - line.offset - margin * line.scatter;
-  work.rows.clear();
-  for (int64_t i = first; i < count; ++i)
-    if (line.slope * work.order[i].first >= need) work.rows.push_back(work.order[i].second);
-  read(work.rows.data(), static_cast<int64_t>(work.rows.size()));
-  return first + static_cast<int64_t>(work.rows.size());
+  return static_cast<int64_t>(work.exact.size());
 }
 
-nb::tuple rescore(const void* values, bool half, int64_t n, int64_t d, Array<float, 2> queries, Array<int64_t, 2> rows,
+nb::tuple rescore(const void* values, int size, int64_t n, int64_t d, Array<float, 2> queries, Array<int64_t, 2> rows,
                   std::optional<Array<float, 2>> coarse, int64_t k, int64_t first, double margin, int threads) {
   const int64_t count = rows.shape(0), each = rows.shape(1);
   if (k < 1 || static_cast<int64_t>(queries.shape(0)) != count || static_cast<int64_t>(queries.shape(1)) != d ||
@@ -116,7 +134,7 @@ nb::tuple rescore(const void* values, bool half, int64_t n, int64_t d, Array<flo
   nb::capsule keep_reads(reads, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
   {
     nb::gil_scoped_release release;
-    const Rows table{values, d, half};
+    const Rows table{values, d, size};
     const int64_t work = count * each * d / (4 << 20);  // a thread is worth its start for some hundred microseconds
     const int64_t parts = std::clamp<int64_t>(std::min<int64_t>({threads, work, count}), 1, 256);
     std::atomic<int64_t> next{0};  // threads fetch queries, so that one that is held up does not hold up the others
@@ -145,7 +163,7 @@ nb::tuple rescore(const void* values, bool half, int64_t n, int64_t d, Array<flo
 template <class T>
 nb::tuple rescore_as(Array<T, 2> values, Array<float, 2> queries, Array<int64_t, 2> rows,
                      std::optional<Array<float, 2>> coarse, int64_t k, int64_t first, double margin, int threads) {
-  return rescore(values.data(), sizeof(T) == 2, values.shape(0), values.shape(1), queries, rows, coarse, k, first,
+  return rescore(values.data(), sizeof(T), values.shape(0), values.shape(1), queries, rows, coarse, k, first,
                  margin, threads);
 }
 
@@ -161,7 +179,7 @@ nb::ndarray<nb::numpy, float> multiply(Array<float, 2> queries, Array<float, 2> 
     std::vector<int64_t> all(n);
     for (int64_t i = 0; i < n; ++i) all[i] = i;
     for (int64_t q = 0; q < count; ++q)
-      dots(Rows{rows.data(), d, false}, queries.data() + q * d, all.data(), n, out + q * n);
+      dots(Rows{rows.data(), d, 4}, queries.data() + q * d, all.data(), n, out + q * n);
   }
   const size_t shape[2] = {static_cast<size_t>(count), static_cast<size_t>(n)};
   return nb::ndarray<nb::numpy, float>(out, 2, shape, keep);
@@ -176,5 +194,8 @@ void bind_rescore(nb::module_& m) {
   m.def("rescore_half", &rescore_as<uint16_t>, nb::arg("values"), nb::arg("queries"), nb::arg("rows"),
         nb::arg("coarse").none(), nb::arg("k"), nb::arg("first"), nb::arg("margin"), nb::arg("threads"),
         "The same for vectors in half precision, as uint16.");
+  m.def("rescore_bytes", &rescore_as<int8_t>, nb::arg("values"), nb::arg("queries"), nb::arg("rows"),
+        nb::arg("coarse").none(), nb::arg("k"), nb::arg("first"), nb::arg("margin"), nb::arg("threads"),
+        "The same for int8 vectors.");
   m.def("multiply", &multiply, nb::arg("queries"), nb::arg("rows"), "queries @ rows.T in the calling thread.");
 }

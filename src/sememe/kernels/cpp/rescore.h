@@ -7,11 +7,11 @@
 
 namespace sememe {
 
-// A table of vectors: float32, or the upper half of it (IEEE half precision).
+// A table of vectors: float32, IEEE half precision, or int8, which the size of a value tells apart.
 struct Rows {
   const void* values;
   int64_t d;
-  bool half;
+  int size;  // 4, 2 or 1 bytes
 };
 
 }  // namespace sememe

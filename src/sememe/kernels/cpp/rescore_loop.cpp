@@ -28,6 +28,10 @@ template <>
 inline __m512 load<uint16_t>(const uint16_t* at, __mmask16 mask) {
   return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
 }
+template <>
+inline __m512 load<int8_t>(const int8_t* at, __mmask16 mask) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask, at)));
+}
 
 template <class T>
 float dot(const T* row, const float* query, int64_t d) {
@@ -49,6 +53,7 @@ float dot(const T* row, const float* query, int64_t d) {
 }
 #else
 inline float wide(float value) { return value; }
+inline float wide(int8_t value) { return value; }
 
 inline float wide(uint16_t half) {
 #if defined(__F16C__)
@@ -97,7 +102,9 @@ void all_rows(const T* values, int64_t d, const float* query, const int64_t* pic
 }  // namespace
 
 void dot_rows(const Rows& rows, const float* query, const int64_t* pick, int64_t count, float* out) {
-  if (rows.half)
+  if (rows.size == 1)
+    all_rows(static_cast<const int8_t*>(rows.values), rows.d, query, pick, count, out);
+  else if (rows.size == 2)
     all_rows(static_cast<const uint16_t*>(rows.values), rows.d, query, pick, count, out);
   else
     all_rows(static_cast<const float*>(rows.values), rows.d, query, pick, count, out);

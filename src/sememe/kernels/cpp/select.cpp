@@ -64,6 +64,19 @@ nb::tuple select_words(Array<uint64_t> words, int64_t n, int64_t most) {
   return nb::make_tuple(found, words, rows_of(words.data(), count, found));
 }
 
+// Whether every block of `block` bytes that holds a byte of one of the rows is marked.
+bool all_marked(Array<uint8_t> marks, Array<int64_t> rows, int64_t width, int64_t block) {
+  const int64_t count = marks.shape(0), found = rows.shape(0);
+  if (width < 1 || block < 1) throw std::invalid_argument("arguments of all_marked do not fit together");
+  for (int64_t i = 0; i < found; ++i) {
+    const int64_t row = rows.data()[i];
+    if (row < 0 || row > count * block / width) return false;
+    for (int64_t at = row * width / block, last = (row * width + width - 1) / block; at <= last; ++at)
+      if (at >= count || !marks.data()[at]) return false;
+  }
+  return true;
+}
+
 struct Best {
   float score;
   int64_t row;
@@ -156,7 +169,7 @@ nb::tuple best_selected(Table<T> values, Table<float> queries, std::optional<Arr
   const int64_t found =
       picked.pick(mask ? mask->data() : nullptr, words, n, most, bytes, d * static_cast<int64_t>(sizeof(T)));
   if (found > most) return nb::make_tuple(bits, nb::none());
-  return nb::make_tuple(bits, best_of({values.data(), d, sizeof(T) == 2}, queries, picked.rows(), found, k, threads));
+  return nb::make_tuple(bits, best_of({values.data(), d, sizeof(T)}, queries, picked.rows(), found, k, threads));
 }
 
 }  // namespace
@@ -165,10 +178,15 @@ void bind_select(nb::module_& m) {
   m.def("select_mask", &select_mask, nb::arg("mask"), nb::arg("most"),
         "How many bytes are not zero, a bit for each, and their numbers (None: over `most`). See kernels/select.py.");
   m.def("select_words", &select_words, nb::arg("words"), nb::arg("n"), nb::arg("most"), "The same from bits.");
+  m.def("all_marked", &all_marked, nb::arg("marks"), nb::arg("rows"), nb::arg("width"), nb::arg("block"),
+        "Whether all blocks under some rows are marked; not for rows that lie outside.");
   m.def("best_selected_single", &best_selected<float>, nb::arg("values"), nb::arg("queries"),
         nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
         "Bits of the mask, and scores and rows (q, k') of the best (None: more than `most` pass).");
   m.def("best_selected_half", &best_selected<uint16_t>, nb::arg("values"), nb::arg("queries"),
         nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
         "The same for vectors in half precision, as uint16.");
+  m.def("best_selected_bytes", &best_selected<int8_t>, nb::arg("values"), nb::arg("queries"),
+        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
+        "The same for int8 vectors.");
 }
