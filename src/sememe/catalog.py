@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from sememe.errors import UsageError
 
-ROOMS = ("codec", "text", "encode", "measure", "index")
+ROOMS = ("codec", "text", "encode", "vocab", "measure", "index")
 STAGE_KINDS = ("chunker", "encoder", "transform", "quantizer", "index", "reranker")
 
 

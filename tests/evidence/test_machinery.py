@@ -15,9 +15,10 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 
 FIXED = ["technique", "paper", "claim", "measured", "baseline", "held", "interval", "seeds", "seconds"]
 EXPECTED = {
-    "bigranular", "chunk-size", "compression-bench", "coupled", "cross-layer", "fasttext-zip", "filtered-bench",
-    "fp8", "hash", "impact", "late", "limit", "m3-fusion", "max-margin", "multivector", "pca", "power", "rabitq",
-    "redundancy", "residual-binary", "semantic-cache", "sparse-flops", "unembed-filter", "whiten", "window",
+    "bigranular", "byte-bpe", "chunk-size", "compression-bench", "coupled", "cross-layer", "entropy-patches",
+    "fasttext-zip", "filtered-bench", "fp8", "hash", "impact", "late", "limit", "m3-fusion", "max-margin",
+    "multivector", "pca", "power", "rabitq", "redundancy", "residual-binary", "semantic-cache", "sequence-bpe",
+    "sparse-flops", "unembed-filter", "whiten", "window",
 }  # fmt: skip
 # Experiments on a further paper about a technique that has one already; its docstring names both.
 SECOND = {"fasttext-zip": "pq", "m3-fusion": "hybrid", "multivector": "multivector"}

@@ -26,7 +26,7 @@ TABLE = [
     ("blank lines", b"\n" + GOOD + b"\r\n  \n", ["a"], None),
     ("utf-8 mark", b"\xef\xbb\xbf" + GOOD, ["a"], None),
     ("utf-16 mark", GOOD.decode().encode("utf-16"), ["a"], None),
-    ("gzip without the extension", gzip.compress(GOOD), ["a"], None),
+    ("gzip without the extension", gzip.compress(GOOD, mtime=0), ["a"], None),
     ("no line end", GOOD + b'{"_id": "b", "text": "x"}', ["a", "b"], None),
     ("not utf-8", GOOD + b'{"_id": "b", "text": "caf\xe9"}\n', ["a", "b"], ("changed", "not UTF-8", 2)),
     ("cut short", GOOD + b'{"_id": "b", "te', ["a"], ("skipped", "malformed JSON", 2)),
@@ -106,7 +106,13 @@ REFUSED = [
     ("huge cell", "a.csv", b'id,text\n2,"open' + b" x\n" * 90_000, {"max_chars": 50_000}, "a.csv:2: a quote is opened"),
     ("not parquet", "a.parquet", b"PAR1 nothing", {}, "not a readable Parquet"),
     ("not pdf", "a.pdf", b"%PDF-1.4 nothing", {}, "not a readable PDF"),
-    ("cut gzip", "a.jsonl.gz", gzip.compress(GOOD * 9)[:-12], {"on_duplicate": "first"}, "gzip stream is damaged"),
+    (
+        "cut gzip",
+        "a.jsonl.gz",
+        gzip.compress(GOOD * 9, mtime=0)[:-12],
+        {"on_duplicate": "first"},
+        "gzip stream is damaged",
+    ),
     ("format", "a.jsonl", GOOD, {"format": "docx"}, "no format 'docx'; known: csv"),
     ("duplicate rule", "a.jsonl", GOOD, {"on_duplicate": "last"}, "on_duplicate cannot be 'last'"),
     ("max_chars", "a.jsonl", GOOD, {"max_chars": 0}, "max_chars"),
@@ -180,7 +186,7 @@ SEEDS = [
         b"<html lang=en><head><title>T</title></head><body><h1>H</h1><p>x &amp; y<pre> a\n b</pre><![CDATA[z]]></body>",
     ),
     ("m.rst", b"=====\nTitle\n=====\n\nText\n----\n\n.. note:: x\n"),
-    ("m.jsonl.gz", gzip.compress(b'{"_id": "a", "text": "hello"}\n' * 20)),
+    ("m.jsonl.gz", gzip.compress(b'{"_id": "a", "text": "hello"}\n' * 20, mtime=0)),
 ]
 
 

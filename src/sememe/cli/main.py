@@ -27,6 +27,7 @@ VERBS = {
     "recover": "go back to the last readable commit of a damaged index",
     "info": "what an index holds, and its bytes",
     "encode": "turn texts into vectors",
+    "vocab": "look at the vocabulary of a model, and change it",
     "measure": "measures of a representation: retrieval, compression",
     "list": "the catalogue of techniques, each with its paper",
     "reproduce": "rerun the evidence for a technique",

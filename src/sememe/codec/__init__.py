@@ -10,6 +10,7 @@ _LAZY = {
     "FP16": "floating",
     "FP32": "floating",
     "PCA": "pca",
+    "Additive": "additive",
     "Binary": "binary",
     "Center": "linear",
     "Chain": "chain",
@@ -44,6 +45,7 @@ __all__ = [
     "FP32",
     "KLT",
     "PCA",
+    "Additive",
     "Binary",
     "Center",
     "Chain",
@@ -72,6 +74,7 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from sememe.codec.additive import Additive
     from sememe.codec.base import Quantizer, Transform
     from sememe.codec.binary import Binary
     from sememe.codec.chain import Chain

@@ -13,7 +13,7 @@ from sememe.catalog import Paper
 from sememe.errors import InputError, UsageError
 from sememe.evidence.data import DataFolder
 
-_NOT_EXPERIMENTS = {"articles", "data", "document", "machinery", "smollm", "tokens"}
+_NOT_EXPERIMENTS = {"articles", "byte_models", "data", "document", "machinery", "smollm", "tokens", "transplants"}
 
 
 @dataclass(frozen=True, slots=True)

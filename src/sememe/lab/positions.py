@@ -1,0 +1,105 @@
+"""How a small model knows where a symbol stands: three hooks, and the plain answers to them.
+
+A subclass overrides what it needs: `place` changes what enters the first layer, `rotate` changes queries and keys in
+every layer, `bias` is added to the attention scores of every layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sememe.errors import InputError, MissingDependency
+
+try:
+    import torch
+    from torch import nn
+except ImportError:
+    raise MissingDependency("torch", extra="torch", need="training a small model") from None
+
+
+class Positions(nn.Module):  # type: ignore[misc]
+    """No positions at all: a causal model can still count, a bidirectional one sees a bag."""
+
+    def place(self, x: Any) -> Any:
+        """What enters the first layer, ``(b, l, d)`` to ``(b, l, d)``."""
+        return x
+
+    def rotate(self, q: Any, k: Any) -> tuple[Any, Any]:
+        """Queries and keys of a layer, both ``(b, h, l, w)``, as they shall meet."""
+        return q, k
+
+    def bias(self, length: int) -> Any:
+        """Scores to add, ``(h, l, l)`` or ``(1, l, l)``, rows are queries; None for none."""
+        return None
+
+
+class Rotary(Positions):
+    """Pairs of dimensions turned by an angle that grows with the position.
+
+    Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, arXiv 2104.09864.
+
+    Parameters
+    ----------
+    width : int
+        Dimensions of a head, even.
+    base : float
+        Wavelengths run from ``2 pi`` to ``2 pi base``.
+    """
+
+    def __init__(self, width: int, base: float = 10_000.0) -> None:
+        super().__init__()
+        if width % 2:
+            raise InputError(f"rotary positions need heads of even width, got {width}")
+        self.register_buffer("rates", base ** (-torch.arange(0, width, 2) / width), persistent=False)
+        self._turned: tuple[Any, Any] | None = None
+
+    def angles(self, length: int) -> Any:
+        """Angle of each position and pair, ``(length, width / 2)``."""
+        return torch.arange(length, device=self.rates.device)[:, None] * self.rates
+
+    def rotate(self, q: Any, k: Any) -> tuple[Any, Any]:
+        """Turn both by the angles of their positions."""
+        length = q.shape[-2]
+        known = self._turned
+        if known is None or known[0].shape[0] < length or known[0].device != q.device:
+            angles = self.angles(length)
+            self._turned = known = (angles.cos(), angles.sin())
+        cosine, sine = (part[:length].to(q.dtype) for part in known)
+        return _turn(q, cosine, sine), _turn(k, cosine, sine)
+
+
+def _turn(x: Any, cosine: Any, sine: Any) -> Any:
+    """The two halves of each head are the two coordinates of its pairs."""
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
+
+
+class Learned(Positions):
+    """A vector for each position, added once.
+
+    Parameters
+    ----------
+    context, dim : int
+        Positions that there are, and their width; a longer input is refused.
+    """
+
+    def __init__(self, context: int, dim: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(0.02 * torch.randn(context, dim))
+
+    def place(self, x: Any) -> Any:
+        """Add the vector of each position."""
+        if x.shape[1] > len(self.table):
+            raise InputError(f"{x.shape[1]} positions in a model that learned {len(self.table)}", fix="cut the text")
+        return x + self.table[: x.shape[1]]
+
+
+def named(name: str, *, width: int, context: int, dim: int) -> Positions:
+    """``rotary``, ``learned`` or ``none`` for heads of ``width``."""
+    if name == "rotary":
+        return Rotary(width)
+    if name == "learned":
+        return Learned(context, dim)
+    if name == "none":
+        return Positions()
+    raise InputError(f"there are no positions called {name!r}", fix="use rotary, learned, none, or give a module")
