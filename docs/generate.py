@@ -16,6 +16,7 @@ TITLES = {
     "codec": "Codec: float vectors to fewer bytes",
     "text": "Text: reading and chunking",
     "encode": "Encode: text to vectors",
+    "vocab": "Vocab: tokenizers and vocabulary surgery",
     "measure": "Measure: what a representation is worth",
     "index": "Index: storage and search",
 }

@@ -15,10 +15,12 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 
 FIXED = ["technique", "paper", "claim", "measured", "baseline", "held", "interval", "seeds", "seconds"]
 EXPECTED = {
-    "bigranular", "byte-bpe", "chunk-size", "compression-bench", "coupled", "cross-layer", "entropy-patches",
-    "fasttext-zip", "filtered-bench", "fp8", "hash", "impact", "late", "limit", "m3-fusion", "max-margin",
-    "multivector", "pca", "power", "rabitq", "redundancy", "residual-binary", "semantic-cache", "sequence-bpe",
-    "sparse-flops", "unembed-filter", "whiten", "window",
+    "additive", "adjacency-draft", "atomic-alignment", "bigranular", "boundaries", "byte-bpe", "byte-fusion",
+    "byte-probs", "chunk-size", "compression-bench", "convex-hull", "coupled", "cross-layer", "dynamic-tokens",
+    "entropy-patches", "fasttext-zip", "filtered-bench", "fp8", "hash", "hybrid-init", "hypernet", "impact", "late",
+    "limit", "m3-fusion", "max-margin", "morph", "multivector", "ofa", "omp", "pca", "power", "rabitq", "redundancy",
+    "residual-binary", "semantic-cache", "sequence-bpe", "sparse-flops", "supertokens", "tokenizer-report",
+    "trigram-draft", "unembed-filter", "vocab-trim", "wechsel", "whiten", "window",
 }  # fmt: skip
 # Experiments on a further paper about a technique that has one already; its docstring names both.
 SECOND = {"fasttext-zip": "pq", "m3-fusion": "hybrid", "multivector": "multivector"}

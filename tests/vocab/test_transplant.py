@@ -81,8 +81,10 @@ def test_output_table_is_made_from_the_donors_output_table(models_by_kind, token
 
 @pytest.mark.parametrize("init", sorted(set(methods()) - {"wechsel"}))
 def test_every_method_makes_a_whole_model(init, models_by_kind, tmp_path):
-    known = {"embed": letters} if init in ("hybrid", "ofa") else {"texts": TEXTS * 3} if init == "convex-hull" else {}
-    options = {"rank": 8} if init == "ofa" else {}
+    known = {"embed": letters} if init in ("hybrid", "ofa") else {}
+    if init in ("convex-hull", "hypernet"):
+        known = {"texts": TEXTS * 3}
+    options = {"ofa": {"rank": 8}, "hypernet": {"steps": 2, "warmup": 2, "length": 32, "size": 64}}.get(init, {})
     args = (models_by_kind["bpe"], models_by_kind["byte-bpe"])
     one = transplant(*args, tmp_path / "one", init=init, options=options, **known)
     transplant(*args, tmp_path / "two", init=init, options=options, **known)

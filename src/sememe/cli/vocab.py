@@ -14,12 +14,16 @@ from sememe.errors import UsageError
 OPERATIONS = {
     "inspect": ("sememe.cli.vocab_inspect", "what the vocabulary costs, and what of it a text uses"),
     "trim": ("sememe.cli.vocab_trim", "keep the tokens that some languages need"),
+    "expand": ("sememe.cli.vocab_expand", "add tokens for what a text writes often, also of several words"),
     "transplant": ("sememe.cli.vocab_transplant", "give a model another tokenizer, with rows for its tokens"),
+    "compare": ("sememe.cli.vocab_compare", "every way of making rows in one table: loss, time and memory"),
     "bytes": ("sememe.cli.vocab_bytes", "what bytes may follow a text that ends anywhere, by one model or several"),
 }
 EXAMPLE = """sememe vocab inspect MODEL --text sample.txt
   sememe vocab trim MODEL --text sample.de.txt -o MODEL-de
+  sememe vocab expand MODEL --text law.txt --add 2000 -o MODEL-law
   sememe vocab transplant MODEL --tokenizer DONOR -o MODEL-DONOR
+  sememe vocab compare MODEL --tokenizer DONOR --text sample.txt
   sememe vocab OPERATION --help"""
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from sememe.cli import shared
 from sememe.cli.vocab import text_options, warn
-from sememe.errors import UsageError
+from sememe.cli.vocab_methods import method_options, parameters, sources
 
 EXAMPLE = """sememe vocab transplant MODEL --tokenizer DONOR --init omp -o MODEL-DONOR
   sememe vocab transplant MODEL --tokenizer tokenizer.json --init subword-mean -o NEW
@@ -24,30 +23,20 @@ def arguments(verb: argparse.ArgumentParser) -> None:
         default="omp",
         metavar="METHOD",
         help="how rows of new tokens are made: zero, mean, subword-mean, gaussian, neighbours, focus, hybrid, "
-        "convex-hull, wechsel, ofa, or omp (default), which needs the donor's weights",
+        "convex-hull, wechsel, ofa, morph, hypernet (which trains on --text), or omp (default), which needs the "
+        "donor's weights",
     )
-    verb.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="parameters of the method, such as k=64"
-    )
+    method_options(verb)
     text_options(verb, required=False)
-    verb.add_argument(
-        "--word-vectors", nargs=2, metavar=("OLD", "NEW"), help="word vectors of both languages, word2vec text format"
-    )
-    verb.add_argument(
-        "--dictionary", metavar="FILE", help="pairs of words, a tab between, to bring the word vectors into one space"
-    )
-    verb.add_argument("--encoder", default="static", help="text encoder for methods that compare tokens by meaning")
     verb.add_argument("--seed", type=int, default=0)
     verb.add_argument("-o", "--output", required=True, help="the new folder; it must not exist")
 
 
 def run(given: argparse.Namespace) -> int:
     """Transplant, and say what became of the rows."""
-    from sememe.vocab.initialize import make
     from sememe.vocab.transplant import transplant
 
-    options = dict(_option(item) for item in given.set)
-    wants_encoder = make(given.init, **options).needs == ("embed",)
+    options = parameters(given)
     answer = transplant(
         given.model,
         given.tokenizer,
@@ -55,9 +44,8 @@ def run(given: argparse.Namespace) -> int:
         init=given.init,
         options=options,
         text=given.text,
-        words=_words(given.word_vectors, given.dictionary),
-        embed=_encoder(given.encoder) if wants_encoder else None,
         seed=given.seed,
+        **sources(given, [given.init], options),
     )
     if given.json:
         shared.print_json(answer)
@@ -70,35 +58,3 @@ def run(given: argparse.Namespace) -> int:
     shared.say(f"new     {answer['out']}")
     warn(answer["notices"])
     return 0
-
-
-def _option(item: str) -> tuple[str, Any]:
-    name, equals, value = item.partition("=")
-    if not equals or not name:
-        raise UsageError(f"{item!r} is not a parameter", fix="write for example k=64")
-    for read in (int, float):
-        try:
-            return name, read(value)
-        except ValueError:
-            continue
-    return name, value == "true" if value in ("true", "false") else value
-
-
-def _words(files: list[str] | None, dictionary: str | None) -> Any:
-    from sememe.vocab.initialize import WordVectors, align
-
-    if files is None:
-        if dictionary:
-            raise UsageError("--dictionary brings --word-vectors into one space, and none are given")
-        return None
-    old, new = (WordVectors.read(path) for path in files)
-    if dictionary is None:
-        return old, new
-    pairs = [line.split("\t") if "\t" in line else line.split() for line in shared.read_lines(dictionary)]
-    return align(old, new, [(pair[0].strip(), pair[1].strip()) for pair in pairs if len(pair) >= 2])
-
-
-def _encoder(name: str) -> Any:
-    from sememe import encode
-
-    return encode.make(name).encode

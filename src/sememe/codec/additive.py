@@ -19,8 +19,8 @@ from sememe.kernels.tables import TableScan, table_sums
 
 _MOST_ROWS = 1 << 16  # that codebooks are learned from
 _MOST_BOOKS = 64  # beyond, the products of all centres take more than a GiB
-_PULL = 10.0  # rows at zero that each centre is drawn by
-_ROUNDS = 2  # of learning all codebooks together
+_PULL = 5.0  # rows at zero that each centre is drawn by
+_ROUNDS = 1  # of learning all codebooks together
 _PARTS = 4  # a code is searched again a part at a time
 _TABLES = 8 << 20  # bytes of a block's own tables while it is encoded
 
@@ -109,7 +109,7 @@ class Additive(Quantizer):
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
         X -= self.mean_
         # With few rows a centre they say more of than the pull supposes; such a collection is not worth 256 centres.
-        pull = min(_PULL, len(X) / (4 * CHOICES))
+        pull = min(_PULL, len(X) / (16 * CHOICES))
         # Learning one after another is to take half of the time, the rest is for all together.
         self.centres_ = additive_fit.start(X, books, pull, self.seed, lambda done: late(0.1 + done / 2))
         spent = time.monotonic() - begun

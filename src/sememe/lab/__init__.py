@@ -16,6 +16,7 @@ _LAZY = {
     "Contender": "compare",
     "Corpus": "data",
     "History": "train",
+    "Masked": "masked",
     "Positions": "positions",
     "Recipe": "train",
     "Score": "score",
@@ -42,6 +43,7 @@ __all__ = [
     "Contender",
     "Corpus",
     "History",
+    "Masked",
     "Positions",
     "Recipe",
     "Score",
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from sememe.lab.causal import Causal, small_llama
     from sememe.lab.compare import Comparison, Contender
     from sememe.lab.data import Corpus, Stream, batches, encode, pack, stream_of
+    from sememe.lab.masked import Masked
     from sememe.lab.model import Shape, SmallEncoder, SmallLM, seeded, table
     from sememe.lab.positions import Positions
     from sememe.lab.score import Score, loss_per_byte, paired, score_stream

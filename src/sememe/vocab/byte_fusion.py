@@ -159,8 +159,7 @@ class ByteFusion:
     def _prepare(self, states: Sequence[FusedState]) -> None:
         """One batch a model for all texts of a beam."""
         for place, model in enumerate(self.models):
-            table = model.table
-            table.prepare([stem for state in states for stem in table.worth(state.states[place].stems)])
+            model.table.worth([state.states[place].stems for state in states])
 
     def beam(
         self,

@@ -56,7 +56,7 @@ class ByteState:
         """Natural log-probability that a text begins with these bytes; minus infinity where no cover spells them."""
         if not self.text:
             return 0.0
-        parts = [self.table.covered(stem) for stem in self.table.worth(self.stems) if stem.depth]
+        parts = [self.table.covered(stem) for stem in self.table.worth([self.stems])[0]]
         return float(np.logaddexp.reduce(parts)) if parts else NOTHING
 
     @cached_property

@@ -26,10 +26,12 @@ _KEEP_SCORES = 1 << 16
 class Rule(Protocol):
     """Which token sequences the tokenizer gives; see `sememe.vocab.pair_rule.PairRule`."""
 
-    first: NDArray[np.bool_]
+    def mask(self, tokens: Sequence[int]) -> NDArray[np.bool_]:
+        """Tokens that may follow these, bool ``(v,)``; ``first`` where there are none."""
+        ...
 
-    def mask(self, last: int) -> NDArray[np.bool_]:
-        """Tokens that may follow ``last``, bool ``(v,)``."""
+    def accepts(self, tokens: Sequence[int]) -> bool:
+        """Whether tokens that may follow one another are a beginning that the tokenizer gives."""
         ...
 
 
@@ -117,15 +119,16 @@ class Covers:
             out.append(narrowed)
             ending = int(np.searchsorted(self._bytes[low:high, narrowed.depth], -1, "right"))
             for place in np.flatnonzero(allowed[:ending]).tolist():  # tokens that end with this byte
-                out.append(Stem((*stem.tokens, int(self.order[low + place])), 0, 0, len(self.order)))
+                tokens = (*stem.tokens, int(self.order[low + place]))
+                if self.rule is None or self.rule.accepts(tokens):
+                    out.append(Stem(tokens, 0, 0, len(self.order)))
         return tuple(out)
 
     def _allowed(self, tokens: tuple[int, ...], low: int, high: int) -> NDArray[np.bool_]:
         """Which of the tokens ``low`` to ``high``, in the order of bytes, may come next."""
         if self.rule is None:
             return np.ones(high - low, dtype=np.bool_)
-        row = self.rule.mask(tokens[-1]) if tokens else self.rule.first
-        return row[self.order[low:high]]
+        return self.rule.mask(tokens)[self.order[low:high]]
 
     def score(self, tokens: tuple[int, ...]) -> float:
         """Log-probability of a sequence of tokens."""
@@ -164,37 +167,60 @@ class Covers:
         while len(self._vectors) > max(self._keep, len(wanted)):
             self._vectors.popitem(last=False)
 
-    def prepare(self, stems: Sequence[Stem]) -> None:
+    def covered(self, stem: Stem) -> float:
+        """Log-probability of the covers of one stem that are not covers of a longer stem too."""
+        base = self.score(stem.tokens)
+        if not stem.depth:
+            return base
+        return base + float(np.logaddexp.reduce(self._onward(stem)[1], initial=NOTHING))
+
+    def _onward(self, stem: Stem) -> tuple[NDArray[np.int16], Law]:
+        """Next bytes and log-probabilities of the tokens that go on; those that end here are stems of their own."""
+        column = self._bytes[stem.low : stem.high, stem.depth]
+        over = int(np.searchsorted(column, -1, "right"))
+        return column[over:], self.vector(stem.tokens)[0][stem.low + over : stem.high]
+
+    def worth(self, groups: Sequence[Sequence[Stem]]) -> list[list[Stem]]:
+        """Of each group the stems that carry more than ``prune`` of its probability, all asked about.
+
+        A stem carries at most the probability of its own tokens; the model is asked about the ones that may matter, in
+        one batch for all groups, until what is left cannot.
+        """
+        if not self.prune:
+            self._prepare([stem for stems in groups for stem in stems])
+            return [list(stems) for stems in groups]
+        bounds = [[self.score(stem.tokens) for stem in stems] for stems in groups]
+        kept: list[list[bool]] = [[False] * len(stems) for stems in groups]
+        totals = [NOTHING] * len(groups)
+        while True:
+            asked: list[tuple[int, int]] = []
+            for group, costs in enumerate(bounds):
+                left = [cost for cost, known in zip(costs, kept[group]) if not known]
+                least = max(totals[group], max(left, default=NOTHING) if totals[group] == NOTHING else NOTHING)
+                least += np.log(self.prune)
+                asked += [(group, n) for n, cost in enumerate(costs) if cost > least and not kept[group][n]]
+            if not asked:
+                break
+            self._prepare([groups[group][n] for group, n in asked])
+            for group, n in asked:
+                kept[group][n] = True
+                totals[group] = float(np.logaddexp(totals[group], self.covered(groups[group][n])))
+        return [[stem for stem, used in zip(stems, uses) if used] for stems, uses in zip(groups, kept)]
+
+    def _prepare(self, stems: Sequence[Stem]) -> None:
         """Ask the model about all these stems in one batch."""
         wanted = list(dict.fromkeys(stem.tokens for stem in stems if stem.tokens not in self._vectors))
         if wanted:
             self._evaluate(wanted)
 
-    def covered(self, stem: Stem) -> float:
-        """Log-probability of all covers of one stem."""
-        costs = self.vector(stem.tokens)[0][stem.low : stem.high]
-        return self.score(stem.tokens) + float(np.logaddexp.reduce(costs))
-
-    def worth(self, stems: Sequence[Stem]) -> list[Stem]:
-        """Stems that carry more than ``prune`` of all; each is bounded by the probability of its own tokens."""
-        if not self.prune or len(stems) < 2:
-            return list(stems)
-        costs = [self.score(stem.tokens) for stem in stems]
-        return [stem for stem, cost in zip(stems, costs) if cost > max(costs) + np.log(self.prune)]
-
     def branches(self, stems: Sequence[Stem]) -> Law:
         """Log-probability of each next byte, and of the end, together with the text: float64 ``(257,)``."""
         total = np.full(END + 1, NOTHING)
-        stems = self.worth(stems)
-        self.prepare(stems)
-        for stem in stems:
-            costs, end = self.vector(stem.tokens)
-            column = self._bytes[stem.low : stem.high, stem.depth]
-            over = int(np.searchsorted(column, -1, "right"))  # tokens that end here are stems of their own
-            column, costs = column[over:], costs[stem.low + over : stem.high]
+        for stem in self.worth([stems])[0]:
+            column, costs = self._onward(stem)
             base = self.score(stem.tokens)
             if not stem.depth:
-                total[END] = np.logaddexp(total[END], base + end)
+                total[END] = np.logaddexp(total[END], base + self.vector(stem.tokens)[1])
             most = costs.max(initial=NOTHING)
             if most == NOTHING or base == NOTHING:
                 continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +33,13 @@ class MergeList:
     merges : int64 ndarray of shape (m, 3)
         Left, right and made symbol, in the order in which they were learned. Two merges whose symbols spell the same
         make the same symbol.
+    counts : int64 ndarray of shape (m,), optional
+        How often each pair stood there when it was learned.
     """
 
     base: int
     merges: Ids
+    counts: Ids | None = None
     spelled: list[tuple[int, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +120,7 @@ def learn(
     size: int,
     least: int = 2,
     longest: int = 0,
+    texts: Sequence[Any] | None = None,
 ) -> MergeList:
     """Learn merges until there are ``size`` symbols, or no pair is left that stands ``least`` times.
 
@@ -132,6 +137,9 @@ def learn(
         Smallest count that is worth a symbol.
     longest : int
         Most base symbols in one; 0 is no limit.
+    texts : sequence of str or bytes, optional
+        What each base symbol writes, where several sequences of them may write the same: they become one symbol, and
+        no merge makes what a base symbol writes already. By default a sequence of symbols is what it is.
     """
     if size < base or base < 1:
         raise InputError(f"a vocabulary of {size} cannot hold the {base} symbols that are there already")
@@ -140,9 +148,10 @@ def learn(
     heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
     lengths = [1] * base
-    spelled: dict[tuple[int, ...], int] = {(symbol,): symbol for symbol in range(base)}
-    words: list[tuple[int, ...]] = list(spelled)
+    words: list[Any] = [(symbol,) for symbol in range(base)] if texts is None else list(texts)
+    spelled: dict[Any, int] = {word: symbol for symbol, word in enumerate(words)}
     merges: list[tuple[int, int, int]] = []
+    learned: list[int] = []
     with progress.task("learning merges", total=size - base, unit="symbols") as step:
         while len(words) < size and heap:
             negative, pair = heapq.heappop(heap)
@@ -159,11 +168,14 @@ def learn(
                 continue
             whole = words[left] + words[right]
             made = spelled.setdefault(whole, len(words))
+            if made < base:
+                continue
             if made == len(words):
                 words.append(whole)
-                lengths.append(len(whole))
+                lengths.append(lengths[left] + lengths[right])
                 step()
             merges.append((left, right, made))
+            learned.append(count)
             gone, come = pairs.join(pair, made)
             for other, weight in gone:
                 if other in counts:
@@ -171,4 +183,4 @@ def learn(
             for other, weight in come:
                 counts[other] = counts.get(other, 0) + weight
                 heapq.heappush(heap, (-counts[other], other))
-    return MergeList(base, np.array(merges, dtype=np.int64).reshape(-1, 3))
+    return MergeList(base, np.array(merges, dtype=np.int64).reshape(-1, 3), np.array(learned, dtype=np.int64))

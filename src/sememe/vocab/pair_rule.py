@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 _PLAIN = re.compile(rb" ?[A-Za-z0-9\x80-\xff]+")
-_BEFORE, _AFTER = ("", "x", "="), ("", "x")  # contexts that change how a pair is cut
+_BEFORE = ("", "x", "=")  # contexts that change how a pair is cut
+_AFTER = ("", "x", "\x7f")  # the last merges with nothing
+_SHORT = frozenset((b"s", b"t", b"re", b"ve", b"m", b"ll", b"d"))
+_TAIL = 12  # tokens that the tokenizer is asked about first
 _NEVER = 1 << 60  # rank of a merge that does not come
 
 
@@ -50,7 +54,8 @@ class PairRule:
             )
         self.tokenizer, self._keep = tokenizer, keep
         self._size = len(tokenizer.tokens)
-        self._rows: OrderedDict[int, Mask] = OrderedDict()
+        self._rows: OrderedDict[tuple[int, ...], Mask] = OrderedDict()
+        self._runs: dict[tuple[int, int], bool] = {}
         self._cuts = tokenizer.kind == "byte-bpe" and tokenizer.spec.get("pre_tokenizer") is not None
         merges = Merges(tokenizer.model)
         ids, ranks = tokenizer.ids, merges.ranks
@@ -101,30 +106,83 @@ class PairRule:
                 held[symbol].append((token, used))
         return {s: tuple(np.array(pairs, dtype=np.int64).T) for s, pairs in held.items()}  # type: ignore[misc]
 
-    def mask(self, last: int) -> Mask:
-        """Tokens that may follow ``last``, bool ``(v,)``; do not write into it."""
-        found = self._rows.get(last)
+    def mask(self, tokens: Sequence[int]) -> Mask:
+        """Tokens that may follow these, bool ``(v,)``; do not write into it."""
+        if not tokens or self._shortened(tokens):
+            return self.first
+        key = tuple(tokens[-2:]) if self._in_run(tokens) else (tokens[-1],)
+        found = self._rows.get(key)
         if found is None:
-            found = self._rows[last] = self._row(last)
+            found = self._rows[key] = self._row(key[0]) if len(key) == 1 else self._run_row(*key)
             if len(self._rows) > self._keep:
                 self._rows.popitem(last=False)
         return found
 
+    def accepts(self, tokens: Sequence[int]) -> bool:
+        """Whether tokens, each allowed after the one before, are the encoding of a text's beginning.
+
+        A pair is allowed if it stands so in some text; where a pre-tokenizer is at work, the pairs before it may say
+        otherwise, and the tokenizer is asked about the last of them, or all where that does not settle it.
+        """
+        if not self._cuts or len(tokens) < 2:
+            return True
+        raw = self.tokenizer.text_of(tokens[-2])
+        if raw is None or (_PLAIN.fullmatch(raw) and not self._shortened(tokens[:-1])):
+            return True
+        return self._stands(tokens[-_TAIL:]) or (len(tokens) > _TAIL and self._stands(tokens))
+
+    def _shortened(self, tokens: Sequence[int]) -> bool:
+        """Whether these end in a contraction of more than one token, behind which pre-tokenizers cut."""
+        if not self._cuts or self.tokenizer.text_of(tokens[-1]) not in _SHORT or len(tokens) < 2:
+            return False
+        return (self.tokenizer.text_of(tokens[-2]) or b"").endswith(b"'")
+
+    def _stands(self, tokens: Sequence[int]) -> bool:
+        """Whether encoding what these tokens spell, ended or going on, gives them back."""
+        try:
+            text = b"".join(self.tokenizer.text_of(number) or b"" for number in tokens).decode("utf-8")
+        except UnicodeDecodeError:
+            return True  # ends within a character
+        return any(self.tokenizer.encode(text + after)[: len(tokens)] == list(tokens) for after in _AFTER)
+
+    def _in_run(self, tokens: Sequence[int]) -> bool:
+        """Whether the last two are white space that merges would join: what follows must cut between them."""
+        if not self._cuts or len(tokens) < 2:
+            return False
+        before, last = tokens[-2:]
+        if not all((self.tokenizer.text_of(number) or b"x").isspace() for number in (before, last)):
+            return False
+        if (before, last) not in self._runs:
+            self._runs[before, last] = not self._unjoined(before)[last]
+        return self._runs[before, last]
+
+    def _run_row(self, before: int, last: int) -> Mask:
+        """Tokens that may follow two of white space."""
+        row = self.mask((last,)).copy()
+        left, middle = ((self.tokenizer.text_of(number) or b"").decode() for number in (before, last))
+        words, blanks = self._beginnings
+        for text, numbers in itertools.chain(words.items(), blanks.items()):
+            if row[numbers].any() and not any(self._cut("", left, middle + text, after) for after in _AFTER):
+                row[numbers] = False
+        return row
+
     def _row(self, last: int) -> Mask:
-        added = self.tokenizer.added_ids
+        row = self._unjoined(last)
+        raw = self.tokenizer.text_of(last)
+        if self._cuts and raw is not None and not _PLAIN.fullmatch(raw):
+            self._ask(raw, row)
+        return row
+
+    def _unjoined(self, last: int) -> Mask:
+        """Tokens that merges leave apart from ``last``."""
         row = self.first.copy()
-        if last in added:
+        if last in self.tokenizer.added_ids:
             return row
         for symbol, used in self._edge(last, 1):
             for other, rank in self._follow.get(symbol, ()):
                 if rank < used and other in self._spelled:
                     tokens, until = self._spelled[other]
-                    row[tokens[until >= rank]] = (
-                        False  # an equal rank is an equal pair; the one further left comes first
-                    )
-        raw = self.tokenizer.text_of(last)
-        if self._cuts and raw is not None and not _PLAIN.fullmatch(raw):
-            self._ask(raw, row)
+                    row[tokens[until >= rank]] = False  # equal ranks are equal pairs; the left one comes first
         return row
 
     @cached_property

@@ -41,9 +41,10 @@ def token_text(tokenizer: TokenizerFile, number: int) -> bytes | None:
     token = tokenizer.tokens[number]
     if not token or number in tokenizer.special:
         return None
-    if number in tokenizer.added_ids:
-        return _utf8(token)
     kind, model = tokenizer.kind, tokenizer.model
+    if number in tokenizer.added_ids:
+        spaced = kind in ("wordpiece", "wordlevel") and " " in token and not stands_alone(token[0])
+        return _utf8(" " + token if spaced else token)  # several words begin with a word
     if kind == "wordpiece":
         prefix = model.get("continuing_subword_prefix") or "##"
         if token.startswith(prefix) and len(token) > len(prefix):
@@ -77,7 +78,8 @@ def pieces(tokenizer: TokenizerFile, text: bytes | str) -> list[int]:
     raw = text.encode("utf-8", "replace") if isinstance(text, str) else text
     if not raw:
         return []
-    whole = tokenizer.ids.get(raw.decode("utf-8", "replace"))
+    written = raw.decode("utf-8", "replace")
+    whole = tokenizer.ids.get(written.strip() if tokenizer.kind in ("wordpiece", "wordlevel") else written)
     if whole in tokenizer.added_ids and whole not in tokenizer.special:
         return [whole]  # matched before anything else
     if tokenizer.kind == "byte-bpe":
@@ -141,8 +143,7 @@ def _metaspace(tokenizer: TokenizerFile, text: str) -> list[int]:
     if body.startswith(MARKER):
         body = body[1:]  # the normalizer's own mark of a beginning
     written = lead + body
-    # With a pre-tokenizer, a token never reaches beyond a word; without one, a text is one piece.
-    parts = re.split(f"(?<!^)(?={MARKER})", written) if tokenizer.spec.get("pre_tokenizer") else [written]
+    parts = [written] if tokenizer.across else re.split(f"(?<!^)(?={MARKER})", written)
     return [number for part in parts if part for number in _model(tokenizer, part)]
 
 

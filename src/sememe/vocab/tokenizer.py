@@ -147,6 +147,13 @@ class TokenizerFile:
         entries = [self.spec.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")]
         return self.kind in ("bpe", "unigram") and MARKER in json.dumps(entries, ensure_ascii=False)
 
+    @property
+    def across(self) -> bool:
+        """Whether a token of the model may reach across words: only where nothing cuts the text before."""
+        cutter = self.spec.get("pre_tokenizer")
+        whole = cutter is None or (cutter.get("type") == "Metaspace" and cutter.get("split") is False)
+        return whole and self.kind in ("bpe", "unigram")
+
     @cached_property
     def tokens(self) -> list[str]:
         """Tokens as written in the file, by id; an id that no token has is an empty string."""

@@ -2,8 +2,9 @@
 
 WordPiece and word-level vocabularies take the longest or whole word, so a new token is used as soon as it is there. A
 new Unigram token is scored just above the best way to spell it so far. A new byte-pair token gets merges behind all
-others: what the old merges make of it is joined from left to right, which may need tokens on the way. A token that
-reaches across words becomes an added token, matched in the text before anything else.
+others: what the old merges make of it is joined from left to right, which may need tokens on the way (`extend_merges`
+takes merges as they were learned instead). A token that reaches across words, where the tokenizer cuts a text into
+words first, becomes an added token, matched in the text before anything else.
 """
 
 from __future__ import annotations
@@ -51,6 +52,40 @@ def extend(tokenizer: TokenizerFile, tokens: Sequence[bytes | str]) -> Tokenizer
     return changed
 
 
+def extend_merges(tokenizer: TokenizerFile, merges: Sequence[tuple[str, str]]) -> TokenizerFile:
+    """A byte-pair tokenizer with more merges behind all others, in this order, and a token for what each makes.
+
+    Parameters
+    ----------
+    tokenizer : TokenizerFile
+    merges : list of (str, str)
+        Left and right token as the vocabulary writes them, old ones or made by a merge before.
+
+    Raises
+    ------
+    InputError
+        A merge of a token that is not there, or a kind of tokenizer that has no merges.
+    """
+    if not plain_merges(tokenizer):
+        raise InputError("this kind of tokenizer takes no further merges", where=tokenizer.where)
+    spec = copy.deepcopy(tokenizer.spec)
+    book = _Book(tokenizer, spec)
+    for left, right in merges:
+        if left not in book.known or right not in book.known:
+            raise InputError(f"the merge of {left!r} and {right!r} needs a token that is not there")
+        book.join(left, right)
+    changed = tokenizer.with_spec(spec)
+    changed.check()
+    return changed
+
+
+def plain_merges(tokenizer: TokenizerFile) -> bool:
+    """Whether merges join tokens just as they are written."""
+    model = tokenizer.model
+    marks = model.get("end_of_word_suffix") or model.get("continuing_subword_prefix")
+    return tokenizer.model_type == "BPE" and not marks
+
+
 class _Book:
     """The vocabulary while it grows."""
 
@@ -58,8 +93,9 @@ class _Book:
         self.tokenizer, self.spec, self.model = tokenizer, spec, spec["model"]
         self.next = len(tokenizer.tokens)
         self.known = dict(tokenizer.ids)
-        self.spaced = _across(tokenizer)
         self._settle()
+        self.scores = [score for _, score in self.model["vocab"]] if tokenizer.kind == "unigram" else []
+        self.lowest = min(self.scores, default=0.0)
 
     def _settle(self) -> None:
         """Enter added tokens into the model too: the library numbers those that it does not find there anew."""
@@ -73,7 +109,7 @@ class _Book:
     def add(self, raw: bytes) -> None:
         """Enter one token and what it needs."""
         words = raw.decode("utf-8", "replace").split()
-        if len(words) > 1 and not self.spaced:
+        if len(words) > 1 and not self.tokenizer.across:
             self._added(raw)
             return
         kind = self.tokenizer.kind
@@ -117,33 +153,40 @@ class _Book:
         self.next += 1
 
     def _score(self, token: str) -> float:
-        """Just above the best spelling: better by a thousandth of a nat, so that nothing else changes."""
-        scores = [score for _, score in self.tokenizer.model["vocab"]]
+        """Just above the best spelling: a thousandth of a nat for each join, so that the longest new token wins."""
         parts = self.tokenizer.backend.model.tokenize(token)
-        spelled = sum(scores[p.id] if p.id != self.tokenizer.unknown else min(scores) - 10.0 for p in parts)
-        return float(max(spelled + 1e-3, min(scores)))
+        unknown = self.tokenizer.unknown
+        spelled = sum(self.scores[p.id] if p.id != unknown else self.lowest - 10.0 for p in parts)
+        return float(max(spelled + 1e-3 * max(len(parts) - 1, 1), self.lowest))
 
     def _merge(self, token: str, raw: bytes) -> None:
         parts = [self.tokenizer.tokens[n] for n in self.tokenizer.pieces(raw)]
-        if (
-            "".join(parts) != token
-            or self.model.get("end_of_word_suffix")
-            or self.model.get("continuing_subword_prefix")
-        ):
+        if "".join(parts) != token or not plain_merges(self.tokenizer):
             self._added(raw)
             return
-        merges = self.model["merges"]
-        pairs = not merges or not isinstance(merges[0], str)
         left = parts[0]
         for right in parts[1:]:
-            if left + right not in self.known:
-                self._enter(left + right)
-            merges.append([left, right] if pairs else f"{left} {right}")
+            self.join(left, right)
             left += right
 
+    def join(self, left: str, right: str) -> None:
+        """Enter a merge, and what it makes."""
+        merges = self.model["merges"]
+        pairs = not merges or not isinstance(merges[0], str)
+        if left + right not in self.known:
+            self._enter(left + right)
+        merges.append([left, right] if pairs else f"{left} {right}")
+
     def _added(self, raw: bytes) -> None:
-        """An added token: it takes its own leading space along, and stands only where a word ends."""
+        """An added token, which takes its own leading space along where spaces are part of tokens.
+
+        Where they are not, it is matched as whole words in the normalized text. Elsewhere the library's rule for whole
+        words would ask for no word before the space, so such a token is found wherever its characters stand, also
+        before the rest of a longer word.
+        """
+        words = self.tokenizer.kind in ("wordpiece", "wordlevel")
         text = raw.decode("utf-8", "replace")
+        text = text.strip() if words else text
         if text in self.known:
             return
         self.spec.setdefault("added_tokens", []).append(
@@ -153,15 +196,8 @@ class _Book:
                 "single_word": not text.startswith(" "),
                 "lstrip": False,
                 "rstrip": False,
-                "normalized": False,
+                "normalized": words,
                 "special": False,
             }
         )
-        vocabulary = self.model["vocab"]
-        lowest = None if isinstance(vocabulary, dict) else min(score for _, score in vocabulary)
-        self._enter(text, lowest)  # or the library would number it anew, as in `_settle`
-
-
-def _across(tokenizer: TokenizerFile) -> bool:
-    """Whether a token of the model may reach across words: only where nothing cuts the text before."""
-    return tokenizer.spec.get("pre_tokenizer") is None and tokenizer.kind in ("bpe", "unigram")
+        self._enter(text, self.lowest)  # or the library would number it anew, as in `_settle`

@@ -89,7 +89,7 @@ def new_tables(
         Vocabularies with next to nothing in common, tables with NaN, or something missing that the method needs.
     """
     old, new = folder.tokenizer(), donor.tokenizer
-    first = Problem.of(old, new, donor=donor.table("input"), **known)
+    first = Problem.of(old, new, donor=donor.table("input"), model=folder.path, **known)
     regular = sum(1 for number in first.shared[:, 0].tolist() if number not in new.special)
     if regular < min(_FEW, len(new.tokens) // 4):
         raise InputError(
@@ -195,7 +195,7 @@ def transplant(
         out,
         tables=tables,
         tokenizer=_dressed(donor.tokenizer, old),
-        ids=_ids(folder, old, donor.tokenizer),
+        ids=moved_ids(folder, old, donor.tokenizer),
         surgery=summary,
     )
     return {"model": str(folder.path), "out": str(place), **summary, "notices": sample.notices}
@@ -211,7 +211,7 @@ def _with_weights(donor: Donor, path: str | os.PathLike[str], otherwise: bool) -
         raise
 
 
-def _ids(folder: ModelFolder, old: TokenizerFile, new: TokenizerFile) -> dict[int, int | None]:
+def moved_ids(folder: ModelFolder, old: TokenizerFile, new: TokenizerFile) -> dict[int, int | None]:
     """Where the ids in the configurations go: to the same token, else to the new one of the same role."""
     from sememe.vocab.initialize import shared_tokens
 

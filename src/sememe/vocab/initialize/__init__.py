@@ -15,6 +15,8 @@ from sememe.errors import UsageError
 from sememe.vocab.initialize.convex_hull import ConvexHull
 from sememe.vocab.initialize.factorized import Factorized, Factors, factorize
 from sememe.vocab.initialize.hybrid import Hybrid
+from sememe.vocab.initialize.hypernet import Hypernet, TokenizerHypernet
+from sememe.vocab.initialize.morph import Morph, MorphEmbeddingGenerator
 from sememe.vocab.initialize.neighbours import Focus, Neighbours
 from sememe.vocab.initialize.omp import OMP
 from sememe.vocab.initialize.rows import Initializer, Problem, Rows, Vocabulary, shared_tokens
@@ -64,12 +66,16 @@ __all__ = [
     "Focus",
     "Gaussian",
     "Hybrid",
+    "Hypernet",
     "Initializer",
     "Mean",
+    "Morph",
+    "MorphEmbeddingGenerator",
     "Neighbours",
     "Problem",
     "Rows",
     "SubwordMean",
+    "TokenizerHypernet",
     "Vocabulary",
     "Wechsel",
     "WordVectors",

@@ -113,6 +113,8 @@ class Problem:
         Of the old and of the new language, in one space.
     embed : function, optional
         Texts to vectors ``(n, e)``: a sentence encoder's ``encode``.
+    model : transformers.PreTrainedModel or path, optional
+        The model that the table is from, for methods that learn from its loss; it stays as it is.
     seed : int
     """
 
@@ -123,6 +125,7 @@ class Problem:
     text: tuple[str, ...] = ()
     words: tuple[WordVectors, WordVectors] | None = None
     embed: Callable[[Sequence[str]], Any] | None = None
+    model: Any = None
     seed: int = 0
 
     @classmethod
@@ -275,6 +278,7 @@ class Initializer(Estimator):
             "text": ("text", "give a sample of the text that the model shall be used on"),
             "words": ("word vectors of both languages", "give word vectors"),
             "embed": ("a text encoder", "give one"),
+            "model": ("the model itself", "give its folder"),
         }
         names = need.split("|")
         if any(_given(getattr(problem, name)) for name in names):
