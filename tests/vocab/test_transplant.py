@@ -17,7 +17,7 @@ from sememe.vocab.initialize import methods, shared_tokens
 from sememe.vocab.transplant import transplant
 
 TEXTS = [sentence for sentences in SENTENCES.values() for sentence in sentences]
-PAIRS = [("byte-bpe", "bpe"), ("bpe", "byte-bpe"), ("wordpiece", "unigram"), ("unigram", "wordpiece")]
+PAIRS = [("byte-bpe", "bpe"), ("bpe", "byte-bpe"), ("wordpiece", "unigram"), ("bpe", "wordpiece")]
 
 
 def letters(texts):
@@ -48,6 +48,13 @@ def test_tables_of_every_layout(old, new, init, models_by_kind, tmp_path):
             np.testing.assert_array_equal(after.read(name), before.read(name))
     surgery = json.loads((out / "surgery.json").read_text())
     assert surgery["init"] == init and surgery["tables"]["input"]["copied"] == len(shared)
+
+
+def test_positions_that_start_at_the_padding_token_do_not_move(models_by_kind, tmp_path):
+    """XLM-R numbers positions from its padding token, so another id for that would shift them all."""
+    with pytest.raises(InputError, match="counts positions from its padding token, 1"):
+        transplant(models_by_kind["unigram"], models_by_kind["wordpiece"], tmp_path / "out", init="mean")
+    assert not (tmp_path / "out").exists()
 
 
 def test_special_tokens_go_by_their_role(models_by_kind, tmp_path):

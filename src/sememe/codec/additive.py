@@ -109,7 +109,7 @@ class Additive(Quantizer):
         self.mean_ = X.mean(axis=0, dtype=np.float64).astype(np.float32)
         X -= self.mean_
         # With few rows a centre they say more of than the pull supposes; such a collection is not worth 256 centres.
-        pull = min(_PULL, len(X) / (16 * CHOICES))
+        pull = min(_PULL, len(X) / (8 * CHOICES))
         # Learning one after another is to take half of the time, the rest is for all together.
         self.centres_ = additive_fit.start(X, books, pull, self.seed, lambda done: late(0.1 + done / 2))
         spent = time.monotonic() - begun

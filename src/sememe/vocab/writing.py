@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _INDEX = "model.safetensors.index.json"
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ot", ".tflite")
 SURGERY = "surgery.json"
+# Models whose first position has the number of the padding token and one more.
+_FROM_PADDING = ("roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "longformer",
+                 "data2vec-text", "ibert", "xmod", "esm")  # fmt: skip
 
 
 def write_folder(
@@ -77,6 +80,7 @@ def write_folder(
         raise InputError(f"the new tokenizer has {len(tokenizer.tokens)} tokens and the new table {size} rows")
     if ids is None and rows is not None:
         ids = {int(old): new for new, old in enumerate(rows.tolist())}
+    _check_positions(source, ids)
     with staging(source.path, target) as stage:
         place = stage / source.inner.relative_to(source.path)
         left_out = _copy(source, stage)
@@ -106,6 +110,18 @@ def write_folder(
         }
         _write(stage / SURGERY, dump(document))
     return target
+
+
+def _check_positions(source: ModelFolder, ids: Mapping[int, int | None] | None) -> None:
+    """Refuse to move the padding token of a model that counts its positions from there."""
+    settings = text_config(source.config)
+    kind, pad = settings.get("model_type"), settings.get("pad_token_id")
+    if ids is not None and kind in _FROM_PADDING and isinstance(pad, int) and ids.get(pad) != pad:
+        raise InputError(
+            f"a model of type {kind} counts positions from its padding token, {pad}, which would become {ids.get(pad)}",
+            where=str(source.path),
+            fix=f"give a tokenizer whose padding token has the id {pad}",
+        )
 
 
 @contextlib.contextmanager
