@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -112,8 +113,9 @@ class _OverSpace(Initializer):
         covered = space.new_known[ids]
         return self._combine(space, ids, np.flatnonzero(covered), len(table))
 
+    @abstractmethod
     def _combine(self, space: Space, ids: Ids, places: NDArray[np.intp], size: int) -> Any:
-        raise NotImplementedError
+        """Rows for the tokens ``ids`` from the old ones at ``places`` of the space."""
 
 
 @register(
