@@ -68,7 +68,8 @@ def run(setting: Setting) -> Finding:
         "transformer of two layers of width 64, and their cost is not counted.",
         reason=""
         if all(checks.values())
-        else "the encoder and the decoder see sixteen bytes and hashed n-grams, which at this size carry most of what "
+        else "likely, not tested: "
+        "the encoder and the decoder see sixteen bytes and hashed n-grams, which at this size carry most of what "
         "is predicted; what the transformer over patches adds is still small, wherever they begin",
     )
 

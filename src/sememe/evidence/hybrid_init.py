@@ -65,6 +65,7 @@ def run(setting: Setting) -> Finding:
         "encoder compares tokens.",
         reason=""
         if all(checks.values())
-        else "most new tokens have two or three pieces, whose weights by meaning and length differ little from equal "
+        else "likely, not tested: "
+        "most new tokens have two or three pieces, whose weights by meaning and length differ little from equal "
         "ones; the paper's ratios are per token and over tokenizers of large models",
     )

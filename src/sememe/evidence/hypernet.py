@@ -88,7 +88,8 @@ def run(setting: Setting) -> Finding:
         f"{round(1 / share, -3):,.0f} of the paper's tokens.",
         reason=""
         if all(checks.values())
-        else f"the frozen layers are the limit: {DIRECT} steps of training nothing but the new rows, in the very "
+        else "likely, not tested: "
+        f"the frozen layers are the limit: {DIRECT} steps of training nothing but the new rows, in the very "
         f"tokenizer that is judged, still leave a cost of {floor:.2f} of {best:.2f} bits a byte; layers that saw so "
         "little text know only their own segmentation. The hypernetwork's budget is a sliver of the paper's, too",
     )

@@ -87,7 +87,8 @@ def _finding(losses: dict[str, np.ndarray], words: Any) -> Finding:
         "in both.",
         reason=""
         if all(checks.values())
-        else "in so small a vocabulary the shared short tokens, which keep their "
+        else "likely, not tested: "
+        "in so small a vocabulary the shared short tokens, which keep their "
         "coordinates in both, carry much of the text",
     )
 

@@ -90,6 +90,7 @@ def run(setting: Setting) -> Finding:
         "size from the same text; seeds cut the chunks.",
         reason=""
         if all(checks.values())
-        else "a small vocabulary still has whole words to gain, each of which saves as much as a phrase does; the "
+        else "likely, not tested: "
+        "a small vocabulary still has whole words to gain, each of which saves as much as a phrase does; the "
         "saving by phrases grows as the vocabulary does, while that by further words fades",
     )

@@ -76,6 +76,7 @@ def run(setting: Setting) -> Finding:
         "copied for all methods.",
         reason=""
         if all(checks.values())
-        else "bytes and short tokens that both languages write are copied for every "
+        else "likely, not tested: "
+        "bytes and short tokens that both languages write are copied for every "
         "method, and in so small a vocabulary they carry much of the text, so less is left for the words to say",
     )
