@@ -13,8 +13,8 @@ import sememe
 
 SOURCE = Path(sememe.__file__).parent
 FLOORS = {
-    "kernels": 0, "codec": 1, "lab": 1, "text": 2, "encode": 2, "vocab": 2, "measure": 2, "index": 3,
-    "planner": 4, "evidence": 4, "bench": 4, "cli": 5,
+    "kernels": 0, "codec": 1, "positions": 1, "lab": 2, "text": 2, "encode": 2, "measure": 2, "vocab": 3, "index": 3,
+    "tokens": 4, "planner": 4, "evidence": 5, "bench": 5, "cli": 6,
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "sentence_transformers", "sklearn", "ray", "scipy", "pandas", "pyarrow")
 

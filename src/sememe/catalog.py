@@ -7,16 +7,19 @@ documentation and the test batteries read the catalogue. Other packages add tech
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sememe.errors import UsageError
 
-ROOMS = ("codec", "text", "encode", "vocab", "measure", "index")
+ROOMS = ("codec", "positions", "text", "encode", "vocab", "measure", "index", "tokens")
+TORCH_ROOMS = ("positions", "tokens")  # whose classes are PyTorch modules: their entries are read, not imported
 STAGE_KINDS = ("chunker", "encoder", "transform", "quantizer", "index", "reranker")
 
 
@@ -63,23 +66,65 @@ def register(
     """
 
     def enter(make: T) -> T:
-        known = _techniques.get(name)
-        if known is not None and getattr(known.make, "__qualname__", "") != getattr(make, "__qualname__", None):
-            raise UsageError(f"two techniques are called {name!r}", fix="give one of them another name")
-        _techniques[name] = Technique(name, room, kind, summary, make, paper, claim, dict(traits))  # type: ignore[arg-type]
+        _enter(Technique(name, room, kind, summary, make, paper, claim, dict(traits)))  # type: ignore[arg-type]
         return make
 
     return enter
 
 
+def _enter(technique: Technique) -> None:
+    known = _techniques.get(technique.name)
+    if known is not None and getattr(known.make, "__qualname__", "") != getattr(technique.make, "__qualname__", None):
+        raise UsageError(f"two techniques are called {technique.name!r}", fix="give one of them another name")
+    _techniques[technique.name] = technique
+
+
+class _Later:
+    """A class of a module that is imported when it is first made."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.__module__, self.__qualname__, self.__name__ = module, name, name
+
+    def resolve(self) -> Any:
+        """The class itself."""
+        return getattr(importlib.import_module(self.__module__), self.__name__)
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.resolve()(*args, **options)
+
+
+def _read(module: str, path: Path) -> Iterator[Technique]:
+    """Entries of a module by its source: the arguments of its ``@register`` decorators, which are literals."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "register":
+                given = {word.arg: word.value for word in call.keywords if word.arg}
+                paper = given.pop("paper", None)
+                facts = {name: ast.literal_eval(value) for name, value in given.items()}
+                written = isinstance(paper, ast.Call) and Paper(*map(ast.literal_eval, paper.args))
+                make = _Later(module, node.name)  # type: ignore[attr-defined]
+                named = {name: facts.pop(name) for name in ("room", "kind", "summary")}
+                claim = facts.pop("claim", "")
+                yield Technique(
+                    ast.literal_eval(call.args[0]), **named, make=make, paper=written or None, claim=claim, traits=facts
+                )
+
+
 def load(*rooms: str) -> None:
-    """Import the modules of ``rooms`` (all when empty) so that their techniques are registered."""
+    """Enter the techniques of ``rooms`` (all when empty): their modules are imported, those of `TORCH_ROOMS` read."""
     for room in rooms or ROOMS:
         if room in _loaded:
             continue
         package = importlib.import_module(f"sememe.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"sememe.{room}."):
-            if not module.ispkg and not module.name.rpartition(".")[2].startswith("__"):
+            if module.ispkg or module.name.rpartition(".")[2].startswith("__"):
+                continue
+            if room in TORCH_ROOMS:
+                folder = getattr(module.module_finder, "path", "")
+                for technique in _read(module.name, Path(folder, f"{module.name.rpartition('.')[2]}.py")):
+                    if technique.name not in _techniques:
+                        _enter(technique)
+            else:
                 importlib.import_module(module.name)
         _loaded.add(room)
     if "plugins" not in _loaded:

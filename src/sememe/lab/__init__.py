@@ -17,7 +17,6 @@ _LAZY = {
     "Corpus": "data",
     "History": "train",
     "Masked": "masked",
-    "Positions": "positions",
     "Recipe": "train",
     "Score": "score",
     "Shape": "model",
@@ -44,7 +43,6 @@ __all__ = [
     "Corpus",
     "History",
     "Masked",
-    "Positions",
     "Recipe",
     "Score",
     "Shape",
@@ -71,7 +69,6 @@ if TYPE_CHECKING:
     from sememe.lab.data import Corpus, Stream, batches, encode, pack, stream_of
     from sememe.lab.masked import Masked
     from sememe.lab.model import Shape, SmallEncoder, SmallLM, seeded, table
-    from sememe.lab.positions import Positions
     from sememe.lab.score import Score, loss_per_byte, paired, score_stream
     from sememe.lab.store import Store, small_llama_folder
     from sememe.lab.train import History, Recipe

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sememe.errors import InputError, MissingDependency
-from sememe.lab.positions import Positions, named
+from sememe.positions.base import Positions, named
 
 try:
     import torch
@@ -99,8 +99,7 @@ class Block(nn.Module):  # type: ignore[misc]
         b, length, d = x.shape
         mixed = self.mix(self.before_attention(x)).view(b, length, 3, self.heads, self.width)
         q, k, v = mixed.permute(2, 0, 3, 1, 4)  # each (b, h, l, w)
-        q, k = positions.rotate(q, k)
-        met = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal and bias is None)
+        met = positions.attend(q, k, v, causal=causal, bias=bias)
         x = x + self.out(met.transpose(1, 2).reshape(b, length, d))
         gate, value = self.up(self.before_feed(x)).chunk(2, dim=-1)
         return x + self.down(F.silu(gate) * value)

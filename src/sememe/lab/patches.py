@@ -11,7 +11,7 @@ from typing import Any
 
 from sememe.errors import InputError, MissingDependency
 from sememe.lab.model import Shape, Trunk, table
-from sememe.lab.positions import Rotary
+from sememe.positions.base import Rotary
 
 try:
     import torch

@@ -1,20 +1,23 @@
-"""How a small model knows where a symbol stands: three hooks, and the plain answers to them.
+"""How a model knows where a symbol stands: the hooks that the small models of `sememe.lab` call, and the plain answers.
 
 A subclass overrides what it needs: `place` changes what enters the first layer, `rotate` changes queries and keys in
-every layer, `bias` is added to the attention scores of every layer.
+every layer, `bias` is added to the attention scores of every layer, and `attend` is the whole meeting of queries and
+keys, for those that need more than these.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
 
 try:
     import torch
     from torch import nn
+    from torch.nn import functional as F
 except ImportError:
-    raise MissingDependency("torch", extra="torch", need="training a small model") from None
+    raise MissingDependency("torch", extra="torch", need="a position encoding") from None
 
 
 class Positions(nn.Module):  # type: ignore[misc]
@@ -32,7 +35,19 @@ class Positions(nn.Module):  # type: ignore[misc]
         """Scores to add, ``(h, l, l)`` or ``(1, l, l)``, rows are queries; None for none."""
         return None
 
+    def attend(self, q: Any, k: Any, v: Any, *, causal: bool, bias: Any) -> Any:
+        """What each place gathers, ``(b, h, l, w)``; ``bias`` holds the causal mask where it is not None."""
+        q, k = self.rotate(q, k)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal and bias is None)
 
+
+@register(
+    "rotary",
+    room="positions",
+    kind="positions",
+    summary="pairs of dimensions of queries and keys turned by an angle that grows with the position",
+    paper=Paper("RoFormer: Enhanced Transformer with Rotary Position Embedding", 2021, "2104.09864"),
+)
 class Rotary(Positions):
     """Pairs of dimensions turned by an angle that grows with the position.
 
@@ -74,6 +89,7 @@ def _turn(x: Any, cosine: Any, sine: Any) -> Any:
     return torch.cat((a * cosine - b * sine, b * cosine + a * sine), dim=-1)
 
 
+@register("learned", room="positions", kind="positions", summary="a vector for each position, added once")
 class Learned(Positions):
     """A vector for each position, added once.
 

@@ -1,0 +1,37 @@
+"""Token layers: every way to turn a symbol into a vector, as a drop-in for ``torch.nn.Embedding``.
+
+`build` makes a layer by name and budget, `save` and `load` keep it, `names` lists what there is. Names are imported
+when first used; what needs PyTorch says so when it is missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+_LAZY = {
+    "Fit": "base",
+    "TokenEmbedding": "base",
+    "Vocabulary": "vocabulary",
+    "build": "factory",
+    "load": "factory",
+    "names": "factory",
+    "save": "factory",
+}
+__all__ = ["Fit", "TokenEmbedding", "Vocabulary", "build", "load", "names", "save"]
+
+if TYPE_CHECKING:
+    from sememe.tokens.base import Fit, TokenEmbedding
+    from sememe.tokens.factory import build, load, names, save
+    from sememe.tokens.vocabulary import Vocabulary
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(f"sememe.tokens.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'sememe.tokens' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
