@@ -13,7 +13,10 @@ from sememe.catalog import Paper
 from sememe.errors import InputError, UsageError
 from sememe.evidence.data import DataFolder
 
-_NOT_EXPERIMENTS = {"articles", "byte_models", "data", "document", "machinery", "smollm", "tokens", "transplants"}
+_NOT_EXPERIMENTS = {
+    "articles", "byte_models", "click_models", "data", "document",
+    "machinery", "smollm", "token_layers", "tokens", "transplants",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +53,74 @@ class Contender:
         """A contender on text by a tokenizer (as `sememe.lab.data.encode` takes it)."""
         sides = (stream_of(tokenizer, side, vocabulary=vocabulary) for side in (corpus.train, corpus.held_out))
         return cls(name, build, *sides)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One contender trained once.
+
+    Attributes
+    ----------
+    name, steps, seed
+    bits : list of float
+        Of each held-out document.
+    parameters, bytes, tokens_per_second, memory, seconds, also
+        As in `Row`.
+    """
+
+    name: str
+    steps: int
+    seed: int
+    bits: list[float]
+    parameters: int
+    bytes: int
+    tokens_per_second: float
+    memory: int
+    seconds: float
+    also: dict[str, float]
+
+
+class RunLog:
+    """Finished runs, a line of JSON each, appended as they end.
+
+    Parameters
+    ----------
+    path : path, optional
+        Where they are kept; in memory only when not given. A last line that was cut off is left out.
+    setting : dict
+        Everything else that the runs depend on; runs of another setting are not found.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None, setting: dict[str, Any] | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        text = json.dumps(setting or {}, sort_keys=True, default=str)
+        self._setting = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self._runs: dict[tuple[str, int, int], Run] = {}
+        if self.path is not None and self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                    if entry.pop("setting") == self._setting:
+                        run = Run(**entry)
+                        self._runs[run.name, run.steps, run.seed] = run
+                except (ValueError, TypeError, KeyError, AttributeError):
+                    continue
+
+    def find(self, name: str, steps: int, seed: int, documents: int) -> Run | None:
+        """The run of these, if it is kept and was measured on as many documents."""
+        run = self._runs.get((name, steps, seed))
+        return run if run is not None and len(run.bits) == documents else None
+
+    def keep(self, run: Run) -> None:
+        """Add a run."""
+        self._runs[run.name, run.steps, run.seed] = run
+        if self.path is not None:
+            entry = {"setting": self._setting, **asdict(run)}
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write("\n" + json.dumps(entry) + "\n")  # a line that a kill cut off ends here
+            except OSError as error:
+                raise InputError(f"cannot be written ({error.strerror})", where=str(self.path)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +196,7 @@ def compare(
     length: int = 128,
     match: Literal["steps", "bytes"] = "steps",
     also: Callable[[Contender, Any, int], dict[str, float]] | None = None,
+    log: RunLog | None = None,
 ) -> Comparison:
     """Train every contender with every seed at every budget, and score it on the held-out documents.
 
@@ -144,32 +217,27 @@ def compare(
         takes as many steps as its symbols need for it.
     also : function, optional
         ``also(contender, trained model, seed)`` gives further numbers by name.
+    log : RunLog, optional
+        Where finished runs are kept, so that an interrupted comparison goes on where it stopped.
     """
     _check(contenders, seeds, steps)
     recipe = recipe or Recipe()
+    log = log or RunLog()
     first = contenders[0]
     rows: dict[tuple[int, int], Row] = {}
     for budget in sorted(steps):
-        bits: list[list[NDArray[np.float64]]] = [[] for _ in contenders]
-        runs: list[list[tuple[Any, ...]]] = [[] for _ in contenders]
+        runs: list[list[Run]] = [[] for _ in contenders]
         needed = budget * batch * length / first.train.tokens_per_byte
         for seed in seeds:  # contenders take turns, so that a busy machine slows all of them
             for place, contender in enumerate(contenders):
                 own = budget if match == "steps" else contender.train.steps_for(round(needed), batch, length)
-                with seeded(seed):
-                    model = contender.build(seed)
-                    history = train(
-                        model,
-                        batches(contender.train, batch, length, seed=seed),
-                        replace(recipe, steps=own),
-                        label=contender.name,
-                    )
-                score = score_stream(model, contender.held_out, context=length)
-                bits[place].append(score.bits)
-                more = also(contender, model, seed) if also else {}
-                runs[place].append((own, history, count(model), _bytes(model), more))
+                run = log.find(contender.name, own, seed, len(contender.held_out))
+                if run is None:
+                    run = _run(contender, seed, replace(recipe, steps=own), batch, length, also)
+                    log.keep(run)
+                runs[place].append(run)
         for place, contender in enumerate(contenders):
-            rows[place, budget] = _row(contender, seeds, bits[place], bits[0], runs[place])
+            rows[place, budget] = _row(contender, runs[place], runs[0])
     return Comparison([rows[key] for key in sorted(rows)])
 
 
@@ -186,29 +254,50 @@ def _check(contenders: Sequence[Contender], seeds: Sequence[int], steps: Sequenc
             )
 
 
-def _row(
+def _run(
     contender: Contender,
-    seeds: Sequence[int],
-    bits: list[NDArray[np.float64]],
-    against: list[NDArray[np.float64]],
-    runs: list[tuple[Any, ...]],
-) -> Row:
+    seed: int,
+    recipe: Recipe,
+    batch: int,
+    length: int,
+    also: Callable[[Contender, Any, int], dict[str, float]] | None,
+) -> Run:
+    with seeded(seed):
+        model = contender.build(seed)
+        order = batches(contender.train, batch, length, seed=seed)
+        history = train(model, order, recipe, label=contender.name)
+    bits = score_stream(model, contender.held_out, context=length).bits
+    return Run(
+        contender.name,
+        recipe.steps,
+        seed,
+        bits.tolist(),
+        count(model),
+        _bytes(model),
+        history.tokens_per_second,
+        history.memory,
+        history.seconds,
+        also(contender, model, seed) if also else {},
+    )
+
+
+def _row(contender: Contender, runs: list[Run], first: list[Run]) -> Row:
     sizes = contender.held_out.sizes
-    histories = [run[1] for run in runs]
-    speed = float(np.median([history.tokens_per_second for history in histories]))
+    bits, against = (np.array([run.bits for run in found]) for found in (runs, first))
+    speed = float(np.median([run.tokens_per_second for run in runs]))
     return Row(
         name=contender.name,
-        steps=runs[0][0],
-        loss=spread(np.array(bits), sizes),
-        gap=spread(np.array(bits) - np.array(against), sizes),
-        by_seed={seed: float(row.sum() / sizes.sum()) for seed, row in zip(seeds, bits)},
-        parameters=runs[0][2],
-        bytes=runs[0][3],
+        steps=runs[0].steps,
+        loss=spread(bits, sizes),
+        gap=spread(bits - against, sizes),
+        by_seed={run.seed: float(row.sum() / sizes.sum()) for run, row in zip(runs, bits)},
+        parameters=runs[0].parameters,
+        bytes=runs[0].bytes,
         tokens_per_second=speed,
         bytes_per_second=speed / contender.train.tokens_per_byte,
-        memory=max(history.memory for history in histories),
-        seconds=float(np.mean([history.seconds for history in histories])),
-        also={name: float(np.mean([run[4][name] for run in runs])) for name in runs[0][4]},
+        memory=max(run.memory for run in runs),
+        seconds=float(np.mean([run.seconds for run in runs])),
+        also={name: float(np.mean([run.also[name] for run in runs])) for name in runs[0].also},
     )
 
 

@@ -112,7 +112,14 @@ class Trunk(nn.Module):  # type: ignore[misc]
         super().__init__()
         self.shape = shape.checked()
         self.positions = (
-            named(positions, width=shape.width, context=shape.context + 1, dim=shape.dim)  # the start takes a place
+            named(
+                positions,
+                width=shape.width,
+                heads=shape.heads,
+                layers=shape.layers,
+                context=shape.context + 1,  # the start takes a place
+                dim=shape.dim,
+            )
             if isinstance(positions, str)
             else positions
         )
@@ -132,8 +139,8 @@ class Trunk(nn.Module):  # type: ignore[misc]
             bias = hidden if bias is None else bias + hidden
         if bias is not None and causal:
             bias = bias + torch.full((length, length), -torch.inf, dtype=x.dtype, device=x.device).triu(1)
-        for block in self.blocks:
-            x = block(x, self.positions, causal=causal, bias=bias)
+        for number, block in enumerate(self.blocks):
+            x = block(x, self.positions.layer(number, x), causal=causal, bias=bias)
         return self.last(x)
 
 
@@ -185,7 +192,8 @@ class SmallLM(nn.Module):  # type: ignore[misc]
     shape : Shape
     vocabulary : int, optional
         Symbols a free head chooses from, where the embedding does not say.
-    positions : Positions or {"rotary", "learned", "none"}
+    positions : Positions or str
+        A module, or a name: "rotary", "learned", "none" or another of the catalogue's.
     """
 
     def __init__(
@@ -212,6 +220,7 @@ class SmallLM(nn.Module):  # type: ignore[misc]
 
     def states(self, ids: Any) -> Any:
         """The last layer, ``(b, l + 1, d)``: place ``t`` has seen the first ``t`` symbols."""
+        self.trunk.positions.read(ids, 1)
         start = self.start.expand(len(ids), 1, -1)
         x = torch.cat((start, self.embedding(ids)), dim=1) if ids.shape[1] else start
         return self.trunk(x, causal=True)
@@ -270,6 +279,7 @@ class SmallEncoder(nn.Module):  # type: ignore[misc]
 
     def states(self, ids: Any, keep: Any = None, gaps: Any = None) -> Any:
         """The last layer, ``(b, l, d)``; ``keep`` and ``gaps`` are bool ``(b, l)``."""
+        self.trunk.positions.read(ids)
         x = self.embedding(ids)
         if gaps is not None:
             x = torch.where(gaps[:, :, None], self.gap, x)

@@ -110,12 +110,33 @@ def score_stream(
     if not len(stream) or (stream.sizes < 1).any():
         empty = f"document {int(np.argmin(stream.sizes))} is empty" if len(stream) else "there are no documents"
         raise InputError(f"{empty}: it has no loss per byte", fix="leave empty documents out")
+    bits = document_bits(stream, token_bits(model, stream, context=context, stride=stride))
+    low, high = ratio_interval(bits, stream.sizes, seed)
+    return Score(float(bits.sum() / stream.sizes.sum()), low, high, bits, stream.sizes, len(stream.ids))
+
+
+def document_bits(stream: Stream, bits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Bits of each document, ``(n,)``, from those of each symbol, ``(t,)``."""
+    whole = np.concatenate(([0.0], np.cumsum(bits)))
+    return whole[stream.offsets[1:]] - whole[stream.offsets[:-1]]
+
+
+def token_bits(
+    model: Any, stream: Stream, *, context: int | None = None, stride: int | None = None
+) -> NDArray[np.float64]:
+    """Bits that each symbol of a stream costs, ``(t,)``; arguments as for `loss_per_byte`.
+
+    Raises
+    ------
+    InputError
+        A model whose loss is not finite, or a stride that leaves symbols out.
+    """
     context = min(context or 1_024, getattr(model, "context", None) or 1_024)
     stride = stride or max(1, context // 2)
     if not 0 < stride <= context:
         raise InputError(f"a stride of {stride} in a context of {context} leaves symbols out", fix="give a smaller one")
     windows = _windows(stream, context, stride)
-    bits = np.zeros(len(stream))
+    bits = np.zeros(len(stream.ids))
     was_training = model.training
     model.eval()
     try:
@@ -126,10 +147,10 @@ def score_stream(
     finally:
         model.train(was_training)
     if not np.isfinite(bits).all():
-        document = int(np.flatnonzero(~np.isfinite(bits))[0])
+        at = int(np.flatnonzero(~np.isfinite(bits))[0])
+        document = int(np.searchsorted(stream.offsets, at, side="right")) - 1
         raise InputError(f"the model gives document {document} a loss that is not finite", fix="look for NaN weights")
-    low, high = ratio_interval(bits, stream.sizes, seed)
-    return Score(float(bits.sum() / stream.sizes.sum()), low, high, bits, stream.sizes, len(stream.ids))
+    return bits
 
 
 def paired(a: Score, b: Score, *, seed: int = 0) -> tuple[float, float, float]:
@@ -184,4 +205,5 @@ def _score_group(model: Any, stream: Stream, group: list[tuple[int, int, int, in
     device = next(model.parameters()).device
     nats = model.nll(torch.from_numpy(table).to(device)).double().cpu().numpy()
     for row, (document, start, stop, paid) in enumerate(group):
-        bits[document] += nats[row, paid : stop - start].sum() / math.log(2)
+        first = stream.offsets[document]
+        bits[first + start + paid : first + stop] = nats[row, paid : stop - start] / math.log(2)
