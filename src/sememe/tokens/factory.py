@@ -22,14 +22,15 @@ WITHIN = 0.05  # how far from its budget a layer may be
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "%": 0.01}
 
 
-def names() -> list[str]:
-    """Names of the token layers, sorted."""
-    return [technique.name for technique in catalog.techniques(room="tokens", kind="layer")]
+def names(*, fitted: bool = False) -> list[str]:
+    """Names of the token layers, sorted; with ``fitted`` also of those that nothing can train, only fit to a table."""
+    kinds = ("layer", "fitted layer") if fitted else ("layer",)
+    return [technique.name for technique in catalog.techniques(room="tokens") if technique.kind in kinds]
 
 
 def layer_class(name: str) -> Any:
     """The class of that name, or a UsageError that suggests others."""
-    make = catalog.find(name, kind="layer").make
+    make = catalog.find(name, kind=None if name in names(fitted=True) else "layer").make
     return make.resolve() if hasattr(make, "resolve") else make
 
 
@@ -116,7 +117,7 @@ def save(layer: TokenEmbedding, path: str | os.PathLike[str]) -> Path:
     """Write a layer as one safetensors file, whole or not at all; its name and options stand in the file's header."""
     from safetensors.torch import save_file
 
-    name = next((n for n in names() if layer_class(n) is type(layer)), None)
+    name = next((n for n in names(fitted=True) if layer_class(n) is type(layer)), None)
     if name is None:
         raise InputError(f"{type(layer).__name__} is not in the catalogue", fix="save its state dict")
     header = {
