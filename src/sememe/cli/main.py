@@ -28,6 +28,7 @@ VERBS = {
     "info": "what an index holds, and its bytes",
     "encode": "turn texts into vectors",
     "vocab": "look at the vocabulary of a model, and change it",
+    "tokens": "compare ways to turn symbols into vectors, and put a smaller one into a model",
     "measure": "measures of a representation: retrieval, compression",
     "list": "the catalogue of techniques, each with its paper",
     "reproduce": "rerun the evidence for a technique",

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import textwrap
-from typing import Any, NoReturn
 
-from sememe.cli import shared
-from sememe.errors import UsageError
+from sememe.cli import operations, shared
 
 # Each operation is a module with EXAMPLE, arguments(verb) and run(given), imported when it is asked for.
 OPERATIONS = {
@@ -17,6 +13,7 @@ OPERATIONS = {
     "expand": ("sememe.cli.vocab_expand", "add tokens for what a text writes often, also of several words"),
     "transplant": ("sememe.cli.vocab_transplant", "give a model another tokenizer, with rows for its tokens"),
     "compare": ("sememe.cli.vocab_compare", "every way of making rows in one table: loss, time and memory"),
+    "mixed": ("sememe.cli.vocab_mixed", "teach a smaller encoder with a smaller vocabulary"),
     "bytes": ("sememe.cli.vocab_bytes", "what bytes may follow a text that ends anywhere, by one model or several"),
 }
 EXAMPLE = """sememe vocab inspect MODEL --text sample.txt
@@ -24,49 +21,18 @@ EXAMPLE = """sememe vocab inspect MODEL --text sample.txt
   sememe vocab expand MODEL --text law.txt --add 2000 -o MODEL-law
   sememe vocab transplant MODEL --tokenizer DONOR -o MODEL-DONOR
   sememe vocab compare MODEL --tokenizer DONOR --text sample.txt
+  sememe vocab mixed MODEL --text corpus.txt -o SMALL
   sememe vocab OPERATION --help"""
 
 
 def arguments(verb: argparse.ArgumentParser) -> None:
-    """The operation; its own arguments are added when it is known."""
-    width = max(map(len, OPERATIONS))
-    lines = "\n".join(f"  {name:{width}}  {summary}" for name, (_, summary) in OPERATIONS.items())
-    verb.usage = "sememe vocab OPERATION MODEL [ARGUMENTS]"
-    verb.description = f"{verb.description}\n\noperations:\n{lines}"
-    operations = verb.add_subparsers(dest="operation", metavar="OPERATION", parser_class=_Lazy, required=True)
-    for name, (module, summary) in OPERATIONS.items():
-        operations.add_parser(name, prog=f"sememe vocab {name}", module=module, summary=summary)
-
-
-class _Lazy(argparse.ArgumentParser):
-    """A parser of one operation that imports its module only when it has something to parse."""
-
-    def __init__(self, *, module: str = "", summary: str = "", **settings: object) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)  # type: ignore[arg-type]
-        self.module, self.summary = module, summary
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None, **others: Any) -> Any:
-        """Add the operation's arguments, then parse."""
-        if self.module:
-            operation = importlib.import_module(self.module)
-            self.description = textwrap.fill(self.summary[0].upper() + self.summary[1:] + ".", 100)
-            self.epilog = f"example:\n  {operation.EXAMPLE}"
-            operation.arguments(self)
-            self.add_argument("--json", action="store_true", help="machine-readable answer on standard output")
-            self.add_argument("--quiet", action="store_true", help="no progress on standard error")
-            self.module = ""
-        return super().parse_known_args(args, namespace, **others)
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2 and one line."""
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}; see {self.prog} --help\n")
+    """The operations."""
+    operations.add(verb, "vocab", OPERATIONS, "sememe vocab OPERATION MODEL [ARGUMENTS]")
 
 
 def run(given: argparse.Namespace) -> int:
     """Do what was asked for."""
-    if given.operation not in OPERATIONS:
-        raise UsageError(f"there is no operation {given.operation!r}", fix=f"choose {', '.join(OPERATIONS)}")
-    return int(importlib.import_module(OPERATIONS[given.operation][0]).run(given))
+    return operations.run(given, OPERATIONS)
 
 
 def text_options(verb: argparse.ArgumentParser, *, required: bool) -> None:

@@ -1,7 +1,8 @@
 """Token layers: every way to turn a symbol into a vector, as a drop-in for ``torch.nn.Embedding``.
 
-`build` makes a layer by name and budget, `save` and `load` keep it, `names` lists what there is. Names are imported
-when first used; what needs PyTorch says so when it is missing.
+`build` makes a layer by name and budget, `save` and `load` keep it, `names` lists what there is; `compare` trains them
+all in the same small model, `compress` puts one into a real model. Names are imported when first used; what needs
+PyTorch says so when it is missing.
 """
 
 from __future__ import annotations
@@ -13,14 +14,30 @@ _LAZY = {
     "TokenEmbedding": "base",
     "Vocabulary": "vocabulary",
     "build": "factory",
+    "compare": "comparison",
+    "compress": "compression",
     "load": "factory",
     "names": "factory",
+    "open_model": "compression",
     "save": "factory",
 }
-__all__ = ["Fit", "TokenEmbedding", "Vocabulary", "build", "load", "names", "save"]
+__all__ = [
+    "Fit",
+    "TokenEmbedding",
+    "Vocabulary",
+    "build",
+    "compare",
+    "compress",
+    "load",
+    "names",
+    "open_model",
+    "save",
+]
 
 if TYPE_CHECKING:
     from sememe.tokens.base import Fit, TokenEmbedding
+    from sememe.tokens.comparison import compare
+    from sememe.tokens.compression import compress, open_model
     from sememe.tokens.factory import build, load, names, save
     from sememe.tokens.vocabulary import Vocabulary
 

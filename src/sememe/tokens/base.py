@@ -79,6 +79,7 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
     """
 
     distinct: ClassVar[bool] = False  # whether each distinct id of a batch is worked out once (costly layers)
+    counted: ClassVar[bool] = False  # whether how often symbols occur decides what the layer is
     fit_: Fit | None = None
 
     def __init__(self, vocabulary: Vocabulary, dim: int) -> None:

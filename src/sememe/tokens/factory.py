@@ -34,6 +34,14 @@ def layer_class(name: str) -> Any:
     return make.resolve() if hasattr(make, "resolve") else make
 
 
+def name_of(kind: type) -> str:
+    """The catalogue's name of a layer's class, or the class's own where it is not there."""
+    for technique in catalog.techniques(room="tokens"):
+        if (technique.make.__module__, technique.make.__qualname__) == (kind.__module__, kind.__qualname__):
+            return technique.name
+    return kind.__name__
+
+
 def parameters_of(budget: int | float | str, full: int) -> int:
     """A budget as a number of float32 parameters.
 
@@ -65,10 +73,10 @@ def sized_layer(
         try:
             layer = kind(vocabulary, dim, **chosen)
         except TypeError as error:
-            raise InputError(f"{kind.__name__}: {error}", fix="see its docstring for the options") from None
+            raise InputError(f"{name_of(kind)}: {error}", fix="see its docstring for the options") from None
     if wanted is not None and abs(layer.size - wanted) > WITHIN * wanted:
         raise BudgetError(
-            f"{kind.__name__} cannot have {wanted:,} parameters for {len(vocabulary):,} symbols of {dim} dimensions",
+            f"{name_of(kind)} cannot have {wanted:,} parameters for {len(vocabulary):,} symbols of {dim} dimensions",
             fix=f"the nearest it can have is {layer.size:,.0f}",
         )
     return layer
@@ -117,14 +125,14 @@ def save(layer: TokenEmbedding, path: str | os.PathLike[str]) -> Path:
     """Write a layer as one safetensors file, whole or not at all; its name and options stand in the file's header."""
     from safetensors.torch import save_file
 
-    name = next((n for n in names(fitted=True) if layer_class(n) is type(layer)), None)
-    if name is None:
-        raise InputError(f"{type(layer).__name__} is not in the catalogue", fix="save its state dict")
+    name = name_of(type(layer))
+    if name not in names(fitted=True):
+        raise InputError(f"{name} is not in the catalogue", fix="save its state dict")
     header = {
         "layer": name,
         "dim": str(layer.embedding_dim),
         "options": json.dumps(layer.options),
-        "vocabulary": layer.vocabulary.digest,
+        "vocabulary": _digest(type(layer), layer.vocabulary),
     }
     place = Path(path)
     part = place.with_name(f"{place.name}.{os.getpid()}.part")
@@ -161,7 +169,7 @@ def load(path: str | os.PathLike[str], tokenizer: Any, *, counts: Any = None) ->
             raise
         raise InputError(f"cannot be read: {error}", where=str(path)) from None
     vocabulary = Vocabulary.of(tokenizer, counts)
-    if vocabulary.digest != header["vocabulary"]:
+    if _digest(layer_class(header["layer"]), vocabulary) != header["vocabulary"]:
         raise InputError(
             "this layer belongs to another vocabulary, or to other counts",
             where=str(path),
@@ -173,3 +181,7 @@ def load(path: str | os.PathLike[str], tokenizer: Any, *, counts: Any = None) ->
     except RuntimeError as error:
         raise InputError(f"its tensors do not fit: {error}", where=str(path)) from None
     return layer  # type: ignore[no-any-return]
+
+
+def _digest(kind: Any, vocabulary: Vocabulary) -> str:
+    return vocabulary.counted_digest if kind.counted else vocabulary.digest

@@ -18,6 +18,7 @@ except ImportError:
     raise MissingDependency("torch", extra="torch", need="a token layer") from None
 
 _PREFIX = "state_"
+_LEVELS = 1_100  # bytes of the code's levels and scales, whatever its size
 
 
 @register(
@@ -115,6 +116,6 @@ class CodedTable(TokenEmbedding):
 
 
 def _expected(rows: int, dim: int, size: int) -> float:
-    """Parameters that codes of ``size`` bytes and their axes take; an octet of axes needs a byte of each code."""
+    """Parameters that codes of ``size`` bytes take, with their axes (eight need a byte of each code) and levels."""
     axes = 8 * min(size - 1, -(-dim // 8))
-    return (rows * size + 2 * axes * dim + 4 * dim) / 4
+    return (rows * size + axes * (2 * dim + 4) + 8 * dim + _LEVELS) / 4

@@ -76,12 +76,17 @@ class Vocabulary:
 
     @cached_property
     def digest(self) -> str:
-        """Names these pieces in this order, and their order by frequency where counts are known."""
+        """Names these pieces in this order."""
         digest = hashlib.sha256()
         for piece in self.pieces:
             digest.update(len(piece).to_bytes(4, "little") + piece)
-        digest.update(self.by_frequency.tobytes())
         return digest.hexdigest()[:32]
+
+    @cached_property
+    def counted_digest(self) -> str:
+        """The same with their counts."""
+        counts = b"" if self.counts is None else self.counts.tobytes()
+        return hashlib.sha256(self.digest.encode() + counts).hexdigest()[:32]
 
     @cached_property
     def by_frequency(self) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -253,3 +253,47 @@ def _write(path: Path, content: bytes | Path) -> None:
             file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_without(
+    source: ModelFolder, out: str | os.PathLike[str], leave_out: Collection[str], files: Mapping[str, bytes | Path]
+) -> Path:
+    """Write a model without some of its tensors, for which further files stand in.
+
+    The weight files get names of their own (``without-...``), so that nothing opens them as a whole model and fills
+    what is missing with noise.
+
+    Parameters
+    ----------
+    source : ModelFolder
+    out : path
+        A folder that does not exist yet.
+    leave_out : collection of str
+        Names of tensors.
+    files : dict of name to bytes or path
+        Put beside the weights.
+
+    Returns
+    -------
+    Path
+        The new folder, complete.
+    """
+    target = Path(out)
+    with staging(source.path, target) as stage:
+        place = stage / source.inner.relative_to(source.path)
+        _copy(source, stage)
+        for shard in source.shards:
+            held = {n: t for n, t in source.tensors.items() if t.file.name == shard and n not in leave_out}
+            if held:
+                write_file(place / without_name(shard), held, source.metadata[shard], {})
+        for name in sorted(TOKENIZER_FILES):
+            if (source.inner / name).is_file():
+                _write(place / name, source.inner / name)
+        for name, content in files.items():
+            _write(place / name, content)
+    return target
+
+
+def without_name(shard: str) -> str:
+    """What a weight file that lacks tensors is called."""
+    return f"without-{shard}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,6 +39,7 @@ def compare(
     batch: int = 8,
     rate: float = 3e-3,
     log: str | os.PathLike[str] | None = None,
+    forecast: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Train every token layer in the same small model on a text, and measure what each is worth.
 
@@ -66,6 +68,8 @@ def compare(
         Highest learning rate, the same for all.
     log : path, optional
         Finished runs are appended here, and not run again: an interrupted comparison goes on where it stopped.
+    forecast : function, optional
+        Told before training how many models there are, and how many steps each takes.
 
     Returns
     -------
@@ -73,7 +77,8 @@ def compare(
         ``setting``, ``rows`` (the plain table first, then by budget and loss) and ``skipped``. A row has ``layer``,
         ``budget``, ``parameters``, ``bytes`` and ``multiply_adds`` (of the layer, the last a token), ``loss`` and
         ``gap`` to the plain table (bits a byte: ``value``, ``low``, ``high``), ``typos`` (bits a byte with a tenth of
-        the letters disturbed), ``after_rare`` (bits of a symbol that follows a rare one) and ``tokens_per_second``.
+        the letters disturbed), ``after_rare`` (bits of a symbol that follows a rare one; None where there is none) and
+        ``tokens_per_second``.
 
     Raises
     ------
@@ -97,6 +102,8 @@ def compare(
         "batch": batch,
         "rate": rate,
     }
+    if forecast is not None:
+        forecast(seeds * len(entries), steps)
     makers = {label: entry["make"] for label, entry in entries.items()}
     found = trial.run(
         makers,
@@ -121,11 +128,6 @@ def compare(
         "skipped": skipped,
         "notices": notices,
     }
-
-
-def runs(vocabulary: Vocabulary, layers: Sequence[str], budgets: Sequence[str], dim: int, seeds: int) -> int:
-    """How many models a comparison trains."""
-    return seeds * len(_entries(vocabulary, layers, budgets, dim)[0])
 
 
 def _trial(
@@ -204,6 +206,6 @@ def _row(entry: dict[str, Any], row: Any, label: str) -> dict[str, Any]:
         "gap": triple(row.gap),
         "by_seed": row.by_seed,
         "typos": row.also["typos"],
-        "after_rare": row.also["after_rare"],
+        "after_rare": None if math.isnan(row.also["after_rare"]) else row.also["after_rare"],
         "tokens_per_second": row.tokens_per_second,
     }
