@@ -73,7 +73,7 @@ def test_commands_on_the_page_work(page: Path, place: Path) -> None:
     assert any(line.split()[0] == "sememe" for line in script), f"{page.name} shows no command that can be run"
     if page.name == "README.md":
         shutil.copytree(ROOT / "docs", place / "docs")
-    if page.name == "vocab.md":
+    if page.name in ("vocab.md", "tokens.md"):
         models_for_surgery(place)
     run(["bash", "-euo", "pipefail", "-c", "\n".join(script)], place)
     programs = blocks(page, "python")
