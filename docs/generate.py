@@ -14,11 +14,13 @@ from sememe import catalog
 HERE = Path(__file__).parent
 TITLES = {
     "codec": "Codec: float vectors to fewer bytes",
+    "positions": "Positions: where a symbol stands",
     "text": "Text: reading and chunking",
     "encode": "Encode: text to vectors",
     "vocab": "Vocab: tokenizers and vocabulary surgery",
     "measure": "Measure: what a representation is worth",
     "index": "Index: storage and search",
+    "tokens": "Tokens: from symbols to vectors",
 }
 
 
