@@ -17,6 +17,7 @@ from sememe.kernels import dots
 from sememe.kernels.additive import CHOICES, cross_products, own_costs, search_sums
 from sememe.kernels.tables import TableScan, table_sums
 
+SWEPT_FROM = 20_000  # passages: with fewer, learning takes longer than all other measuring, and holds less well
 _MOST_ROWS = 1 << 16  # that codebooks are learned from
 _MOST_BOOKS = 64  # beyond, the products of all centres take more than a GiB
 _PULL = 5.0  # rows at zero that each centre is drawn by
@@ -32,7 +33,6 @@ _TABLES = 8 << 20  # bytes of a block's own tables while it is encoded
     summary="additive quantization: the sum of m centres of the whole space, by beam search; best at 8 to 32 bytes",
     paper=Paper("Additive Quantization for Extreme Vector Compression", 2014),
     claim="At equal bytes, a lower error than product quantization and than residual quantization.",
-    slow=True,
 )
 class Additive(Quantizer):
     """``x = mean + centre + centre + ...``, one of 256 from each of ``m`` codebooks: exactly ``m`` bytes a vector.
@@ -72,6 +72,15 @@ class Additive(Quantizer):
     centres_: NDArray[np.float32]
     mean_: NDArray[np.float32]
     scale_: float
+
+    rank = 9
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Where so few bytes may beat product codes, and there are passages enough to be worth the learning."""
+        if passages < SWEPT_FROM:
+            return []
+        return [f"additive:{size}" for size in (16, 32) if 8 * size <= dim]
 
     def __init__(self, m: int | None = None, beam: int = 8, seconds: float = 60.0, seed: int = 0) -> None:
         self.m = m

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,41 @@ def width(owner: Estimator, value: object, d: int, *, name: str = "d") -> int:
     return int(value)
 
 
-class Transform(Estimator, ABC):
+NARROW = ("int8", "int4", "power:3")  # codes worth measuring behind a transform that narrows
+
+
+def widths(dim: int) -> list[int]:
+    """Three quarters, a half, three eighths, a quarter and an eighth of ``dim``, in multiples of eight."""
+    return [w for w in (dim * 3 // 4, dim // 2, dim * 3 // 8, dim // 4, dim // 8) if w >= 16 and w % 8 == 0]
+
+
+class Swept:
+    """What a codec tells the planner.
+
+    Attributes
+    ----------
+    rank : int
+        Codecs of low rank are measured first: what is cheap and informative. A planner that runs out of time stops
+        anywhere.
+    """
+
+    rank: ClassVar[int] = 5
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Recipe stages with this codec that are worth measuring, such as ``pca:128 | int8``; none by default.
+
+        Parameters
+        ----------
+        dim : int
+            Width of the vectors.
+        passages : int
+            That will be measured.
+        """
+        return []
+
+
+class Transform(Swept, Estimator, ABC):
     """A map of vectors ``(n, d) -> (n, d')``. Subclasses write ``_learn`` and ``_apply``."""
 
     def fit(self, X: Vectors, y: object = None) -> Self:
@@ -87,7 +121,7 @@ class Transform(Estimator, ABC):
         """Map checked float32 rows ``(n, d)``; ``renormalize`` is seen to afterwards."""
 
 
-class Quantizer(Estimator, ABC):
+class Quantizer(Swept, Estimator, ABC):
     """Vectors to codes of ``code_bytes_`` bytes. ``scores`` equals ``Q @ decode(codes).T`` within float32 rounding."""
 
     code_bytes_: int

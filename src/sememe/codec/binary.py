@@ -36,6 +36,13 @@ class Binary(Affine):
         Bit 1 stands for ``offset_ + step_``; the threshold lies half way.
     """
 
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Itself."""
+        return ["binary"]
+
     def __init__(self, center: str = "mean") -> None:
         self.center = center
 

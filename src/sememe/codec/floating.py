@@ -41,6 +41,13 @@ class FP32(Quantizer):
 class FP16(Quantizer):
     """IEEE float16, rounded to nearest even, saturating at 65504. Exactly ``2 d`` bytes a vector."""
 
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Itself."""
+        return ["fp16"]
+
     def bytes_per_vector(self, d: int) -> int:
         """``2 d``."""
         return 2 * d
@@ -62,6 +69,13 @@ class FP16(Quantizer):
 @register("bf16", room="codec", kind="quantizer", summary="bfloat16, 2 bytes a dimension")
 class BF16(Quantizer):
     """bfloat16: the range of float32 with 8 significant bits, round to nearest even. Exactly ``2 d`` bytes a vector."""
+
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Itself."""
+        return ["bf16"]
 
     def bytes_per_vector(self, d: int) -> int:
         """``2 d``."""
@@ -109,6 +123,13 @@ class FP8(Quantizer):
     scale_ : float
         The power of two; 1 with ``scale=False``.
     """
+
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Itself, with the usual format."""
+        return ["fp8"]
 
     def __init__(self, format: str = "e4m3", scale: bool = True) -> None:
         self.format = format

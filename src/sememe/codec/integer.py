@@ -120,6 +120,13 @@ class Int8(_Integer):
         A code ``k`` in [-128, 127] stands for ``offset_ + step_ * k``.
     """
 
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Itself, by dimension."""
+        return ["int8"]
+
     def _bits(self) -> int:
         return 8
 
@@ -152,6 +159,13 @@ class Int4(_Integer):
         A code ``k`` in [-8, 7] stands for ``offset_ + step_ * k``.
     ratio_ : float
     """
+
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Itself, by dimension."""
+        return ["int4"]
 
     def _bits(self) -> int:
         return 4

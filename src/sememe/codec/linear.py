@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sememe.catalog import Paper, register
-from sememe.codec.base import Transform, width
+from sememe.codec.base import NARROW, Transform, width
 from sememe.contracts import Vectors, unit_rows
 
 
@@ -29,6 +29,18 @@ class Truncate(Transform):
     renormalize : bool
         Give the shorter rows unit length again; zero rows stay zero.
     """
+
+    rank = 7
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """A half and a quarter of the dimensions."""
+        return [
+            f"truncate:{width} | {quantizer}"
+            for width in (dim // 2, dim // 4)
+            if width >= 16
+            for quantizer in NARROW[:2]
+        ]
 
     def __init__(self, d: int | None = None, renormalize: bool = True) -> None:
         self.d = d
@@ -59,6 +71,13 @@ class Center(Transform):
     mean_ : ndarray of shape (d,)
         float32.
     """
+
+    rank = 8
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Before integers."""
+        return ["center | int4", "center | int8"]
 
     def __init__(self, renormalize: bool = True) -> None:
         self.renormalize = renormalize

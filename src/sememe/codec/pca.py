@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
-from sememe.codec.base import Transform, choice, width
+from sememe.codec.base import NARROW, Transform, choice, width, widths
 from sememe.codec.moments import Moments, fix_signs
 from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError
@@ -64,6 +64,15 @@ class PCA(Transform):
         Variance (mean square, unless ``center``) along each component, and its share of the total. Both float64; the
         arrays above are float32.
     """
+
+    rank = 6
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Narrow vectors in short codes, and a few in floating point."""
+        found = [f"pca:{width} | {quantizer}" for width in widths(dim) for quantizer in NARROW]
+        found += [f"pca:{width} | {quantizer}" for width in widths(dim)[1::2] for quantizer in ("fp16", "fp8")]
+        return [*found, f"pca:{dim // 2} | ternary"] if dim >= 2 else found
 
     def __init__(
         self,

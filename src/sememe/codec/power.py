@@ -50,6 +50,13 @@ class Power(Uniform):
         The clip divided by ``2**(bits - 1) - 1``.
     """
 
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Four and three bits."""
+        return ["power:4", "power:3"]
+
     def __init__(
         self, bits: int = 4, clip: str = "mse", scale: str = "dimension", exponent: float | None = None
     ) -> None:

@@ -64,6 +64,16 @@ class ProductQuantizer(Quantizer):
         Only with ``rotate=True``: rows are multiplied by it before they are cut.
     """
 
+    rank = 2
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Half a byte a dimension down to an eighth, and fewer with norms, where there are enough passages."""
+        if passages < 39 * 256 // 4:  # learned centres need enough vectors to learn from
+            return []
+        plain = [f"pq:{m}" for m in (dim // 2, 3 * dim // 8, dim // 4, dim // 8) if m]
+        return plain + [f"pq:{m},norm=score" for m in (3 * dim // 16 - 1, dim // 8 - 1, dim // 16 - 1) if m >= 4]
+
     def __init__(
         self, m: int | None = None, bits: int = 8, rotate: bool = False, norm: str = "none", seed: int = 0
     ) -> None:

@@ -37,6 +37,13 @@ class Ternary(Affine):
         In units of ``step_``: a value further than ``threshold_ * step_`` from the mean becomes 1 or -1.
     """
 
+    rank = 1
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Itself."""
+        return ["ternary"]
+
     def bytes_per_vector(self, d: int) -> int:
         """``ceil(d / 5)``."""
         return packing.trit_bytes(d)

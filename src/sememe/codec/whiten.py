@@ -53,6 +53,13 @@ class Whiten(Transform):
     mean_: Vectors
     whitening_: Vectors
 
+    rank = 8
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """Before integers."""
+        return ["whiten | int4"]
+
     def __init__(self, d: int | None = None, shrinkage: float | str = "auto", renormalize: bool = True) -> None:
         self.d = d
         self.shrinkage = shrinkage

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from sememe import catalog
 from sememe.planner.lexical import MODEL
 from sememe.recipe import Recipe
 
 DEFAULT_CHUNKERS = ("document", "sentences:4", "tokens:128,16", "tokens:256,32")
-ADDITIVE_FROM = 20_000  # passages: with fewer, learning takes longer than all other measuring, and holds less well
-_ADDITIVE = (16, 32)  # bytes at which sums of centres may beat product codes
 LONG_DOCUMENT = 1500  # characters at the 75th percentile beyond which cutting documents is worth a look
 
-_FULL = (
-    "fp16", "bf16", "fp8", "int8", "int4", "power:4", "power:3", "ternary", "binary",
-)  # fmt: skip
-_NARROW = ("int8", "int4", "power:3")
 _RESCORED = (
     ("binary", "int4"),
     ("binary", "int8"),
@@ -29,32 +24,14 @@ _RESCORED = (
 )
 
 
-def _widths(dim: int) -> list[int]:
-    """Three quarters, a half, three eighths, a quarter and an eighth of ``dim``, in multiples of eight."""
-    return [w for w in (dim * 3 // 4, dim // 2, dim * 3 // 8, dim // 4, dim // 8) if w >= 16 and w % 8 == 0]
-
-
 def codecs(dim: int, *, passages: int) -> list[str]:
-    """Transform and quantizer parts of the sweep for vectors of width ``dim``, for example ``pca:128 | int8``."""
-    found = [*_FULL]
-    # Learned codebooks need enough vectors to learn from: 39 a centroid, as is usual.
-    if passages >= 39 * 256 // 4:
-        found += [f"pq:{m}" for m in (dim // 2, 3 * dim // 8, dim // 4, dim // 8)]
-        found += [f"pq:{m},norm=score" for m in (3 * dim // 16 - 1, dim // 8 - 1, dim // 16 - 1) if m >= 4]
-    found += [f"klt:{size}" for size in (3 * dim // 4, dim // 2, 3 * dim // 8, 3 * dim // 16, dim // 8) if size >= 4]
-    found += [f"rabitq:{bits}" for bits in (1, 2)]  # with four bits int4 is a byte smaller, klt truer
-    for width in _widths(dim):
-        found += [f"pca:{width} | {quantizer}" for quantizer in _NARROW]
-    for width in _widths(dim)[1::2]:
-        found += [f"pca:{width} | fp16", f"pca:{width} | fp8"]
-    for width in (dim // 2, dim // 4):
-        if width >= 16:
-            found += [f"truncate:{width} | int8", f"truncate:{width} | int4"]
-    found += ["center | int4", "center | int8", "whiten | int4", f"pca:{dim // 2} | ternary"]
-    # Last, since they take longest to learn: a planner whose time runs out has measured all others by then.
-    if passages >= ADDITIVE_FROM:
-        found += [f"additive:{size}" for size in _ADDITIVE if 8 * size <= dim]
-    return found
+    """Transform and quantizer parts of the sweep for vectors of width ``dim``, for example ``pca:128 | int8``.
+
+    Every codec of the catalogue says itself what of it is worth measuring (`sememe.codec.base.Swept`).
+    """
+    swept = [t for t in catalog.techniques(room="codec") if "sweep" in vars(t.make)]  # not inherited
+    swept.sort(key=lambda technique: (technique.make.rank, technique.name))  # type: ignore[attr-defined]
+    return [stage for technique in swept for stage in technique.make.sweep(dim, passages)]  # type: ignore[attr-defined]
 
 
 def rescored(dim: int) -> list[tuple[str, str]]:
