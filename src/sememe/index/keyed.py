@@ -36,13 +36,15 @@ _LOOSE = 0.002  # share of rows whose codes are furthest off: always compared, s
 _STEP = 0.38  # between the 16 levels, in standard deviations of a turned unit row: leaves the widest errors smallest
 _CLOSE = 1e-5  # cosines in float32 are nearer than this to the exact ones
 
+MAGNITUDE = Paper("Magnitude: A Fast, Efficient Universal Vector Embedding Utility Package", 2018, "1810.11190")
+
 
 @register(
     "keyed",
     room="index",
     kind="store",
     summary="words and vectors in a mapped store: instant reopening, unseen words, exact neighbours",
-    paper=Paper("Magnitude: A Fast, Efficient Universal Vector Embedding Utility Package", 2018, "1810.11190"),
+    paper=MAGNITUDE,
     claim="Opens and answers at once where a text file takes tens of seconds; a misspelt word finds its original.",
 )
 class KeyedVectors:

@@ -1,4 +1,4 @@
-"""Loss against the parameters of the token layer, as one picture."""
+"""Loss against the size of the token layer, as one picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from sememe.drawing import written
 
 _WIDTH, _LEAST, _LEFT, _TOP, _RIGHT, _BOTTOM = 860, 520, 70, 56, 190, 60
 _LINE = 18  # of the legend
+_GAP = 60  # for layers without parameters
 _COLOURS = (
     "#3b6ea8",
     "#b3541e",
@@ -33,78 +34,103 @@ _STYLE = (
 
 
 def draw(answer: Mapping[str, Any]) -> str:
-    """The picture as SVG, of what `sememe.tokens.compare` returned: a line a layer, a bar for its 95 % interval."""
+    """The picture as SVG, of what `sememe.tokens.compare` returned.
+
+    A line a layer. A bar is the 95 % interval of the difference to the plain table, which is paired by seed and
+    document and so much narrower than that of the loss itself.
+    """
     rows: Sequence[Mapping[str, Any]] = answer["rows"]
-    sizes = [max(row["bytes"] / 4, 1.0) for row in rows]
-    ends = [row["loss"]["low"] for row in rows] + [row["loss"]["high"] for row in rows]
-    low_x, high_x = math.log10(min(sizes)), math.log10(max(sizes))
-    low_y, high_y = min(ends), max(ends)
-    margin = 0.05 * max(high_y - low_y, 1e-3)
-    low_y, high_y = low_y - margin, high_y + margin
-    tall = max(_LEAST, _TOP + _LINE * (len({row["layer"] for row in rows}) + 1))
-    width, height = _WIDTH - _LEFT - _RIGHT, tall - _TOP - _BOTTOM
-
-    def x(size: float) -> float:
-        return _LEFT + (math.log10(max(size, 1.0)) - low_x) / max(high_x - low_x, 1e-9) * width
-
-    def y(loss: float) -> float:
-        return _TOP + (high_y - loss) / (high_y - low_y) * height
-
-    parts = [written(_LEFT, 24, "Loss against the size of the token layer", "head")]
+    base = rows[0]["loss"]["value"]
+    frame = _Frame(rows, base)
     setting = answer["setting"]
-    parts.append(
+    parts = [
+        written(_LEFT, 24, "Loss against the size of the token layer", "head"),
         written(
             _LEFT,
             42,
             f"{setting['symbols']:,} symbols of {setting['dim']} dimensions, {setting['steps']:,} steps, "
             f"{setting['seeds']} seeds; bits a byte of {setting['held_out']['bytes']:,} held-out bytes",
             "small",
-        )
-    )
-    for tick in range(5):
-        level = low_y + (high_y - low_y) * tick / 4
-        parts.append(f'<path class="grid" d="M{_LEFT} {y(level):.1f}h{width}"/>')
-        parts.append(written(_LEFT - 8, y(level) + 4, f"{level:.3f}", "small", "end"))
-    for power in range(math.floor(low_x), math.ceil(high_x) + 1):
-        if low_x - 1e-9 <= power <= high_x + 1e-9:
-            parts.append(f'<path class="grid" d="M{x(10.0**power):.1f} {_TOP}v{height}"/>')
-            parts.append(written(x(10.0**power), tall - _BOTTOM + 18, f"{10**power:,}", "small", "middle"))
-    parts.append(written(_LEFT + width / 2, tall - 16, "size of the layer in float32 parameters", "small", "middle"))
-    base = rows[0]["loss"]["value"]
-    parts.append(f'<path class="base" d="M{_LEFT} {y(base):.1f}h{width}"/>')
-    parts += _series(rows, x, y)
+        ),
+        *frame.grid(),
+        f'<path class="base" d="M{_LEFT} {frame.y(base):.1f}h{frame.width}"/>',
+    ]
+    for number, name in enumerate(dict.fromkeys(row["layer"] for row in rows)):
+        parts += _series([row for row in rows if row["layer"] == name], number, frame, base)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {tall}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {frame.tall}" role="img" '
         f'aria-label="Loss against the size of the token layer"><style>{_STYLE}</style>'
-        f'<rect class="paper" width="{_WIDTH}" height="{tall}"/>{"".join(parts)}</svg>'
+        f'<rect class="paper" width="{_WIDTH}" height="{frame.tall}"/>{"".join(parts)}</svg>'
     )
 
 
-def _series(rows: Sequence[Mapping[str, Any]], x: Any, y: Any) -> list[str]:
+class _Frame:
+    """Where sizes and losses lie on the picture; layers without parameters stand at the left, off the scale."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]], base: float) -> None:
+        sizes = [row["bytes"] / 4 for row in rows]
+        self.nothing = min(sizes) < 1
+        self.left = _LEFT + (_GAP if self.nothing else 0)
+        self.tall = max(_LEAST, _TOP + _LINE * (len({row["layer"] for row in rows}) + 1))
+        self.width = _WIDTH - _LEFT - _RIGHT
+        some = [math.log10(size) for size in sizes if size >= 1]
+        self.low, self.high = min(some) - 0.1, max(some) + 0.1
+        ends = [base + row["gap"][side] for row in rows for side in ("low", "high")]
+        margin = 0.06 * max(max(ends) - min(ends), 1e-3)
+        self.bottom, self.top = min(ends) - margin, max(ends) + margin
+
+    def x(self, size: float) -> float:
+        """Across, by the logarithm of a size in parameters."""
+        if size < 1:
+            return _LEFT + _GAP / 2
+        return self.left + (math.log10(size) - self.low) / (self.high - self.low) * (_WIDTH - _RIGHT - self.left)
+
+    def y(self, loss: float) -> float:
+        """Down, by a loss."""
+        return _TOP + (self.top - loss) / (self.top - self.bottom) * (self.tall - _TOP - _BOTTOM)
+
+    def grid(self) -> list[str]:
+        """Lines and numbers of both scales."""
+        foot, parts = self.tall - _BOTTOM, []
+        for tick in range(5):
+            level = self.bottom + (self.top - self.bottom) * tick / 4
+            parts.append(f'<path class="grid" d="M{_LEFT} {self.y(level):.1f}h{self.width}"/>')
+            parts.append(written(_LEFT - 8, self.y(level) + 4, f"{level:.3f}", "small", "end"))
+        for power in range(math.ceil(self.low), math.floor(self.high) + 1):
+            parts.append(f'<path class="grid" d="M{self.x(10.0**power):.1f} {_TOP}V{foot}"/>')
+            parts.append(written(self.x(10.0**power), foot + 18, f"{10**power:,}", "small", "middle"))
+        if self.nothing:
+            parts.append(written(self.x(0), foot + 18, "none", "small", "middle"))
+        title = "size of the layer in float32 parameters"
+        return [*parts, written(_LEFT + self.width / 2, self.tall - 16, title, "small", "middle")]
+
+
+def _series(rows: Sequence[Mapping[str, Any]], number: int, frame: _Frame, base: float) -> list[str]:
+    """Points, bars and the legend of one layer; a small shift keeps layers of one budget apart."""
+    colour = _COLOURS[number % len(_COLOURS)]
+    dash = ' stroke-dasharray="6 3"' if number >= len(_COLOURS) else ""
+    shift = 3.0 * ((number * 3) % 7 - 3)
+    name = rows[0]["layer"]
+    own = sorted(rows, key=lambda row: row["bytes"])
+    points = [(frame.x(row["bytes"] / 4) + shift, frame.y(row["loss"]["value"])) for row in own]
     parts = []
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    for number, name in enumerate(layers):
-        colour = _COLOURS[number % len(_COLOURS)]
-        dash = ' stroke-dasharray="6 3"' if number >= len(_COLOURS) else ""
-        own = sorted((row for row in rows if row["layer"] == name), key=lambda row: row["bytes"])
-        points = [(x(max(row["bytes"] / 4, 1.0)), y(row["loss"]["value"])) for row in own]
-        if len(points) > 1:
-            path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-            parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
-        for (a, b), row in zip(points, own):
-            title = (
-                f"{name}, {row['budget']}: {row['loss']['value']:.4f} bits a byte "
-                f"({row['loss']['low']:.4f} to {row['loss']['high']:.4f}), {row['bytes'] / 4:,.0f} parameters"
-            )
-            parts.append(
-                f'<path d="M{a:.1f} {y(row["loss"]["low"]):.1f}V{y(row["loss"]["high"]):.1f}" stroke="{colour}"/>'
-                f'<circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}">'
-                f"<title>{drawing.escaped(title)}</title></circle>"
-            )
-        row_y = _TOP + 8 + _LINE * number
-        parts.append(f'<circle cx="{_WIDTH - _RIGHT + 20}" cy="{row_y}" r="4" fill="{colour}"/>')
-        parts.append(written(_WIDTH - _RIGHT + 30, row_y + 4, name[:24]))
-    return parts
+    if len(points) > 1:
+        path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
+        parts.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
+    for (a, b), row in zip(points, own):
+        gap = row["gap"]
+        title = (
+            f"{name}, {row['budget']}: {row['loss']['value']:.4f} bits a byte, {gap['value']:+.4f} to the table "
+            f"({gap['low']:+.4f} to {gap['high']:+.4f}), {row['bytes'] / 4:,.0f} parameters"
+        )
+        parts.append(
+            f'<path d="M{a:.1f} {frame.y(base + gap["low"]):.1f}V{frame.y(base + gap["high"]):.1f}" '
+            f'stroke="{colour}"/><circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}">'
+            f"<title>{drawing.escaped(title)}</title></circle>"
+        )
+    down = _TOP + 8 + _LINE * number
+    mark = f'<circle cx="{_WIDTH - _RIGHT + 20}" cy="{down}" r="4" fill="{colour}"/>'
+    return [*parts, mark, written(_WIDTH - _RIGHT + 30, down + 4, name[:24])]
 
 
 def save(answer: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
