@@ -93,9 +93,9 @@ class _Later:
         return self.resolve()(*args, **options)
 
 
-def _read(module: str, path: Path) -> Iterator[Technique]:
+def _read(module: str, source: str) -> Iterator[Technique]:
     """Entries of a module by its source: the arguments of its ``@register`` decorators, which are literals."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in ast.parse(source).body:
         for call in getattr(node, "decorator_list", ()):
             if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "register":
                 given = {word.arg: word.value for word in call.keywords if word.arg}
@@ -117,11 +117,14 @@ def load(*rooms: str) -> None:
             continue
         package = importlib.import_module(f"sememe.{room}")
         for module in pkgutil.iter_modules(package.__path__, f"sememe.{room}."):
-            if module.ispkg or module.name.rpartition(".")[2].startswith("__"):
+            short = module.name.rpartition(".")[2]
+            if module.ispkg or short.startswith("__"):
                 continue
+            source = Path(getattr(module.module_finder, "path", ""), f"{short}.py").read_text(encoding="utf-8")
+            if "@register(" not in source:
+                continue  # nothing to enter, so nothing is imported
             if room in TORCH_ROOMS:
-                folder = getattr(module.module_finder, "path", "")
-                for technique in _read(module.name, Path(folder, f"{module.name.rpartition('.')[2]}.py")):
+                for technique in _read(module.name, source):
                     if technique.name not in _techniques:
                         _enter(technique)
             else:
