@@ -31,6 +31,7 @@ def small(monkeypatch):
 
     for module in ("codec", "scan", "filter", "graph", "sparse", "multivector", "static", "keyed"):
         monkeypatch.setattr(f"sememe.bench.{module}.peer", absent)
+    monkeypatch.setattr("sememe.bench.codec.BYTES", (16, 192))  # codes of many centres take long to learn
     monkeypatch.setattr(machine, "limits", lambda threads: LIMITS)
     monkeypatch.delenv("SEMEME_DATA", raising=False)
 

@@ -90,6 +90,38 @@ def test_few_rows_are_scored_exactly_at_every_level(vectors, level, dtype):
         assert none[1].shape == (len(queries), 0)
 
 
+class Blocks:
+    """A file of blocks of which some are checked; ``asked`` is what more was asked for."""
+
+    def __init__(self, count, block):
+        self.marks, self.block, self.asked = np.zeros(count, dtype=np.uint8), block, []
+
+    @property
+    def unchecked(self):
+        return None if self.marks.all() else (self.marks, self.block)
+
+    def ensure_rows(self, rows, row_bytes):
+        self.asked.append(rows.tolist())
+        for row in rows.tolist():
+            self.marks[row * row_bytes // self.block : (row * row_bytes + row_bytes - 1) // self.block + 1] = 1
+
+
+@pytest.mark.parametrize("level", native.levels())
+def test_rows_are_verified_before_they_are_scored(vectors, level):
+    X, queries = vectors
+    mask = np.random.default_rng(5).random(N) < 0.005
+    rows = np.flatnonzero(mask).tolist()
+    file = Blocks(-(-X.nbytes // 1000), 1000)  # rows lie across blocks
+    with native.using(level):
+        plain = best_selected(X, queries, mask, K, N)[1]
+        first, again = (best_selected(X, queries, mask, K, N, file)[1] for _ in range(2))
+        for found in (first, again):
+            for given, wanted in zip(found, plain):
+                np.testing.assert_array_equal(given, wanted)
+        assert file.asked[0] == rows and (level == "numpy" or len(file.asked) == 1)
+        assert best_selected(X, queries, ~mask, K, 10, file)[1] is None and len(file.asked) <= 2
+
+
 def test_a_filter_that_comes_again_is_remembered_and_stays_right(tmp_path):
     words = ("moon", "tide", "salt", "iron", "wool")
     records = [

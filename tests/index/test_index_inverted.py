@@ -9,9 +9,12 @@ import pytest
 from faulty_fs import NoSync
 
 from sememe.contracts import Record
+from sememe.encode.bm25 import K1, B
 from sememe.errors import InputError, RecipeError
-from sememe.index import engine
+from sememe.index import engine, inverted
+from sememe.index.arrays import Packed
 from sememe.index.ledger import predict
+from sememe.index.postings import Postings, PostingsWriter
 from sememe.kernels import native
 from sememe.testing import HashingEncoder, toy_records
 
@@ -79,6 +82,32 @@ def index(tmp_path):
 def test_bm25_is_brute_force(index):
     check(index, toy_records(200))
     check(index, toy_records(200), "year >= 2010", lambda record: record.metadata["year"] >= 2010)
+
+
+@pytest.mark.skipif(native.core() is None, reason="the native core was not built here")
+def test_one_call_gives_what_the_steps_give(monkeypatch):
+    generator = np.random.default_rng(0)
+    words = [f"w{number}" for number in range(300)] + ["\ud800", "größe"]
+    texts = [generator.choice(words, generator.integers(1, 30)).tolist() for _ in range(500)]
+    writer = PostingsWriter(named=True)
+    for text in texts:
+        writer.add_terms(text)
+    info, arrays = writer.arrays()
+    queries = [generator.choice([*words, "nowhere"], generator.integers(0, 9)).tolist() for _ in range(40)]
+    queries += [["w1", "w1", "w2"], ["\ud800", "größe"], words[:100]]
+    for allowed in (None, generator.random(500) < 0.2):
+        part = inverted.Part(Postings(Packed.in_memory(arrays), info, 500), 1000, None, allowed)
+        asked = [*queries[:-1], []]
+        fresh = inverted.bm25([part], asked, 12)  # lists are verified on the way
+        assert part.postings.words(K1, B).search(asked, None, 12, 1) is not None
+        assert part.postings.words(K1, B).search(queries, None, 12, 1) is None  # too long a query for one call
+        at_once = inverted.bm25([part], asked, 12)
+        with monkeypatch.context() as patch:
+            patch.setattr(Postings, "words", lambda *_: None)
+            stepwise = inverted.bm25([part], asked, 12)
+        for found in (fresh, at_once):
+            for given, wanted in zip(found, stepwise):
+                np.testing.assert_array_equal(given, wanted)
 
 
 def test_statistics_follow_the_live_collection(index):

@@ -19,6 +19,7 @@ from sememe.index import vector_build
 from sememe.index.vector_source import Source
 from sememe.index.vectors import VectorIndex
 from sememe.kernels import native
+from sememe.kernels.select import select
 from sememe.testing import clustered_vectors
 
 N, D = 12_000, 32
@@ -89,6 +90,7 @@ def test_filters_are_exact_at_every_selectivity(recipe: str, data: Vectors, quer
         for scores, rows in (
             index.search(queries, 10, allow=allow),
             index.search(queries, 10, rows=np.flatnonzero(allow)[::-1]),
+            index.search(queries, 10, allow=select(allow, N).bits),
         ):
             count = min(10, int(allow.sum()))
             assert (rows[:, count:] == -1).all() and np.isneginf(scores[:, count:]).all()
@@ -98,6 +100,21 @@ def test_filters_are_exact_at_every_selectivity(recipe: str, data: Vectors, quer
                 best = exact(space, queries, count, allow)
                 wanted = np.take_along_axis(queries @ space.T, best, axis=1)
                 np.testing.assert_allclose(scores[:, :count], wanted, atol=3e-5)
+
+
+@pytest.mark.parametrize("recipe", ["int4 | flat | rescore:fp16", "int8 | hnsw:8", "fp32 | cascade", "fp16 | flat"])
+def test_bits_give_what_the_mask_gives(recipe: str, data: Vectors, queries: Vectors, tmp_path: Path) -> None:
+    index = VectorIndex.build(tmp_path / "v", data, recipe)
+    generator = np.random.default_rng(2)
+    for deleted in ([], [3, 77, N - 1]):
+        index.delete(deleted)
+        for allow in (generator.random(N) < share for share in (0.9, 0.2, 0.02, 0.001)):
+            by_mask, by_bits = (index.search(queries, 10, allow=a) for a in (allow, select(allow, N).bits))
+            np.testing.assert_array_equal(by_bits[1], by_mask[1])
+            np.testing.assert_array_equal(by_bits[0], by_mask[0])
+            assert not np.isin(by_bits[1], deleted).any()
+    with pytest.raises(InputError, match="uint64 of shape"):
+        index.search(queries, 10, allow=np.ones(3, dtype=np.uint64))
 
 
 def test_a_filter_far_from_the_query_is_answered_in_full(data: Vectors, queries: Vectors, tmp_path: Path) -> None:

@@ -61,6 +61,29 @@ def test_bits_are_what_the_table_scan_takes():
 
 @needs_core
 @pytest.mark.parametrize("level", COMPILED)
+@pytest.mark.parametrize("queries", [1, 5])
+@pytest.mark.parametrize("d", [40, 128, 200, 256, 384, 520])
+def test_bits_over_thin_and_thick_stretches_give_what_their_rows_give(level, queries, d):
+    generator = np.random.default_rng(d)
+    n = 20_011
+    X = generator.standard_normal((n, d)).astype(np.float32)
+    codes = (quantizer := Int4().fit(X)).encode(X)
+    thick = np.repeat([0.9, 0.0, 0.02, 0.4, 1.0, 0.5, 0.001], -(-n // 7))[:n]  # shares that pass, stretch by stretch
+    mask = generator.random(n) < thick
+    with native.using(level):
+        scan = quantizer.native_scan(X[:queries])
+        wanted = scan.topk(codes, 70, np.flatnonzero(mask))
+        for allow in (mask, select(mask, n).bits):
+            for given, expected in zip(scan.topk(codes, 70, allow=allow), wanted):
+                np.testing.assert_array_equal(given, expected)
+        with native.limited(3):
+            np.testing.assert_array_equal(scan.topk(codes, 70, allow=mask)[1], wanted[1])
+        with pytest.raises(InputError, match="does not fit"):
+            scan.topk(codes, 70, allow=np.ones(3, dtype=np.uint64))
+
+
+@needs_core
+@pytest.mark.parametrize("level", COMPILED)
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.8])
 @pytest.mark.parametrize("quantizer", [Int8(), Int4(), Binary(), Power(3)], ids=repr)
 def test_a_mask_gives_what_its_rows_give(level, share, quantizer):

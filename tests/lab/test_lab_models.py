@@ -17,10 +17,10 @@ from sememe.lab.causal import Causal, small_llama  # noqa: E402
 from sememe.lab.compare import Contender, compare, spread  # noqa: E402
 from sememe.lab.data import Corpus, batches, stream_of  # noqa: E402
 from sememe.lab.model import Shape, SmallEncoder, SmallLM, count, seeded, table  # noqa: E402
-from sememe.positions.base import Positions  # noqa: E402
 from sememe.lab.score import loss_per_byte, paired, ratio_interval, score_stream  # noqa: E402
 from sememe.lab.store import Store, small_llama_folder  # noqa: E402
 from sememe.lab.train import Recipe, train  # noqa: E402
+from sememe.positions.base import Positions  # noqa: E402
 
 SMALL = Shape(dim=32, layers=2, heads=4, context=16)
 TEXTS = [f"the {'small ' * (n % 5)}cat number {n} sat on mat {n * n}\n" for n in range(60)]

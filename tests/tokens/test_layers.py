@@ -128,6 +128,14 @@ def test_saved_and_opened_it_is_the_same(name: str, vocabulary: Vocabulary, tmp_
 
 
 @pytest.mark.parametrize("name", LAYERS)
+def test_only_a_counted_layer_looks_at_counts(name: str, vocabulary: Vocabulary) -> None:
+    backwards = Vocabulary(vocabulary.pieces, sorted(vocabulary.special), np.arange(len(vocabulary)))
+    layer, other = make(name, vocabulary), make(name, backwards)
+    if not layer.counted:
+        assert torch.equal(layer.table(), other.table())
+
+
+@pytest.mark.parametrize("name", LAYERS)
 def test_sizes_are_what_is_stored(name: str, vocabulary: Vocabulary, tmp_path: Path) -> None:
     layer = make(name, vocabulary)
     assert layer.num_parameters == sum(p.numel() for p in layer.parameters())

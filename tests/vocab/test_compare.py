@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -175,10 +176,35 @@ def test_command_line(models_by_kind: dict[str, Path], tmp_path: Path, capsys: p
     given += ["--text", str(held), "--methods", "mean,wechsel", "--seeds", "1"]
     assert main([*given, "--json"]) == 0
     assert [row["method"] for row in json.loads(capsys.readouterr().out)["rows"]] == ["original", "mean", "wechsel"]
-    assert main([*given, "--train", str(train), "--steps", "1"]) == 0
+    picture = tmp_path / "loss.svg"
+    assert main([*given, "--train", str(train), "--steps", "1", "--plot", str(picture)]) == 0
     shown = capsys.readouterr().out
+    words = "".join(ElementTree.parse(picture).getroot().itertext())
+    assert "after 1 steps" in words and "original" in words and "mean" in words and "wechsel" not in words
+    assert str(picture) in shown
+    assert main([*given, "--plot", str(tmp_path / "loss.png")]) == 3
     assert "after 1 steps" in shown and "skipped  wechsel" in shown
     assert main(["vocab", "compare", str(tmp_path), "--tokenizer", str(tmp_path), "--text", str(held)]) == 3
+
+
+def test_slow_methods_are_left_out_unless_they_are_named(
+    models_by_kind: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sememe.cli.main import main
+    from sememe.vocab import initialize
+
+    assert set(methods()) - set(initialize.quick()) == {"hypernet"}
+    answer = vocab.compare(models_by_kind["bpe"], models_by_kind["byte-bpe"], texts=HELD, seeds=1)
+    assert answer["left_out"] == ["hypernet"] and "hypernet" not in {row["method"] for row in answer["rows"]}
+    named = vocab.compare(models_by_kind["bpe"], models_by_kind["byte-bpe"], texts=HELD, seeds=1, names=["mean"])
+    assert named["left_out"] == []
+    held = tmp_path / "held.txt"
+    held.write_text("\n".join(HELD), encoding="utf-8")
+    given = ["vocab", "compare", str(models_by_kind["bpe"]), "--tokenizer", str(models_by_kind["byte-bpe"])]
+    monkeypatch.setattr("sememe.cli.vocab_compare.sources", lambda *_: {})
+    assert main([*given, "--text", str(held), "--seeds", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out")]
+    assert len(lines) == 1 and "hypernet" in lines[0]
 
 
 def test_peak_memory_sees_what_a_block_held() -> None:

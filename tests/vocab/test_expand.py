@@ -210,8 +210,13 @@ def test_command_line(models_by_kind: dict[str, Path], tmp_path: Path, capsys: p
     assert main([*given, "-o", str(out), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["added"]["words"] > 20 and answer["added"]["supertokens"] > 10
-    assert main([*given, "-o", str(tmp_path / "other"), "--init", "mean"]) == 0
+    picture = tmp_path / "more.html"
+    assert main([*given, "-o", str(tmp_path / "other"), "--init", "mean", "--plot", str(picture)]) == 0
     shown = capsys.readouterr()
+    page = picture.read_text(encoding="utf-8")
+    assert "<svg" in page and "fewer tokens" in page and f"{answer['tokens']['after']:,}" in page
+    assert main([*given, "-o", str(tmp_path / "third"), "--plot", str(tmp_path / "more.png")]) == 3
+    assert not (tmp_path / "third").exists()
     assert "several words" in shown.out and "added tokens" in shown.err
     assert main([*given, "-o", str(out)]) == 3
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from vocab_small import SENTENCES
 
-from sememe.errors import InputError
+from sememe.errors import InputError, UsageError
 from sememe.vocab import TokenizerFile
 from sememe.vocab.initialize import Problem, TokenizerHypernet, make
 from sememe.vocab.initialize.random_unigram import RandomUnigram, words
@@ -205,3 +205,48 @@ def test_refuses(tokenizer):
         TokenizerHypernet(batch=0, length=24).fit(model, tokenizer, TEXTS)
     with pytest.raises(InputError, match="there is none"):
         TokenizerHypernet(**SMALL).fit(model, tokenizer, ["", " "])
+
+
+def test_saved_and_read_again_it_gives_the_same_rows(tokenizer, tmp_path):
+    model = llama(tokenizer, tied=False)
+    from sememe.vocab.initialize.model_loss import tables_of
+
+    net = TokenizerHypernet(**SMALL, width=16).fit(model, tokenizer, TEXTS)
+    tables = tables_of(model, len(tokenizer.tokens))
+    pieces = [[5, 9], [7], [], [3, 4, 3]]
+    net.save_to(tmp_path / "net")
+    assert sorted(path.name for path in (tmp_path / "net").iterdir()) == ["hypernet.json", "hypernet.safetensors"]
+    again = TokenizerHypernet.open(tmp_path / "net", tables, tokenizer)
+    np.testing.assert_array_equal(again.rows(pieces), net.rows(pieces))
+    np.testing.assert_array_equal(again.losses_, net.losses_)
+    assert again.width == 16
+    with pytest.raises(InputError, match="exists already"):
+        net.save_to(tmp_path / "net")
+    with pytest.raises(InputError, match="other tables"):
+        TokenizerHypernet.open(tmp_path / "net", tables[:1], tokenizer)
+    with pytest.raises(InputError, match="other tables"):
+        TokenizerHypernet.open(tmp_path / "net", [tables[0], tables[1] + 1e-6], tokenizer)
+    fewer = tokenizer.keep(range(400))[0]
+    with pytest.raises(InputError, match="another tokenizer"):
+        TokenizerHypernet.open(tmp_path / "net", tables, fewer)
+    with pytest.raises(InputError, match="no hypernetwork here"):
+        TokenizerHypernet.open(tmp_path / "none", tables, tokenizer)
+    whole = (tmp_path / "net" / "hypernet.safetensors").read_bytes()
+    (tmp_path / "net" / "hypernet.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="cannot be read"):
+        TokenizerHypernet.open(tmp_path / "net", tables, tokenizer)
+
+
+def test_transplants_with_one_that_was_saved(models_by_kind, tokenizers_by_kind, tmp_path):
+    from sememe.vocab import ModelFolder, transplant
+
+    arguments = models_by_kind["byte-bpe"], tokenizers_by_kind["unigram"]
+    options = {**SMALL, "save": str(tmp_path / "net")}
+    transplant(*arguments, tmp_path / "one", init="hypernet", options=options, texts=TEXTS)
+    transplant(*arguments, tmp_path / "two", init=f"hypernet:{tmp_path / 'net'}")
+    one, two = (ModelFolder.open(tmp_path / name) for name in ("one", "two"))
+    assert set(one.tables) == {"input", "output"}
+    for role in one.tables:
+        np.testing.assert_array_equal(one.read(role), two.read(role))
+    with pytest.raises(UsageError, match="does not take"):
+        transplant(*arguments, tmp_path / "no", init="mean:folder")

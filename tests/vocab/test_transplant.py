@@ -50,13 +50,6 @@ def test_tables_of_every_layout(old, new, init, models_by_kind, tmp_path):
     assert surgery["init"] == init and surgery["tables"]["input"]["copied"] == len(shared)
 
 
-def test_positions_that_start_at_the_padding_token_do_not_move(models_by_kind, tmp_path):
-    """XLM-R numbers positions from its padding token, so another id for that would shift them all."""
-    with pytest.raises(InputError, match="counts positions from its padding token, 1"):
-        transplant(models_by_kind["unigram"], models_by_kind["wordpiece"], tmp_path / "out", init="mean")
-    assert not (tmp_path / "out").exists()
-
-
 def test_special_tokens_go_by_their_role(models_by_kind, tmp_path):
     out = tmp_path / "out"
     transplant(models_by_kind["bpe"], models_by_kind["byte-bpe"], out, init="mean")

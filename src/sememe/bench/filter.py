@@ -91,7 +91,8 @@ def _ours(X: Vectors, folder: Path) -> Iterator[Filtering]:
         def by_index(q: Vectors, mask: Any, index: VectorIndex = index) -> Any:
             return index.search(q, K, allow=mask)[1][0]
 
-        yield Filtering(f"sememe index, {recipe}", _same, by_index)
+        yield Filtering(f"sememe index, {recipe}, mask", _same, by_index)
+        yield Filtering(f"sememe index, {recipe}, bitmap", cascade.blocks.bitmap, by_index)
 
 
 def _peers(X: Vectors, settings: Settings) -> Iterator[Filtering]:

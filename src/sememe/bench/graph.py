@@ -21,7 +21,7 @@ from sememe.bench import texts
 from sememe.bench.harness import Column, Settings, Spent, Table, interleaved, once
 from sememe.bench.machine import Limits
 from sememe.bench.peers import note, peer
-from sememe.bench.race import Contender, K, race
+from sememe.bench.race import SAFETY, Contender, K, race
 from sememe.contracts import Vectors
 from sememe.index.vectors import VectorIndex
 from sememe.kernels import native
@@ -169,7 +169,7 @@ def _building(title: str, built: list[Built], threads: int) -> Table:
 def _filtered(kind: str, share: float, fenced: list[Fenced], X: Vectors, Q: Vectors, settings: Settings) -> Table:
     """One query at a time, each with its own filter; each contender at its first setting that finds enough.
 
-    Settings are chosen on one half of the queries, and everything is measured on the other.
+    Settings are chosen on one half of the queries, as in `race`, and everything is measured on the other.
     """
     from sememe.bench.filter import mask_of
 
@@ -189,13 +189,14 @@ def _filtered(kind: str, share: float, fenced: list[Fenced], X: Vectors, Q: Vect
     def recall(found: list[Any], first: int) -> float:
         return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, truth[first:])]))
 
+    needed = 1 - SAFETY * (1 - FILTERED)
     chosen: dict[str, tuple[int, float, int]] = {}
     calls: dict[str, Callable[[], Any]] = {}
     for each in fenced:
         if each.slow and share < _SEEN:
             continue  # nearly every row would be put to the callback
         count = min(half, _FEW) if each.slow else half
-        fit = next((s for s in each.settings if recall(answers(each, s, 0, count), 0) >= FILTERED), None)
+        fit = next((s for s in each.settings if recall(answers(each, s, 0, count), 0) >= needed), None)
         if fit is None:
             note(f"{each.name} does not reach recall {FILTERED} where {share:.1%} pass ({kind})")
             continue

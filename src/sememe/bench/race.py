@@ -18,7 +18,7 @@ from sememe.contracts import Vectors
 K = 10
 BATCH = 100
 _SINGLE = 20  # single queries in a row
-_SAFETY = 0.8  # of the loss that is allowed, used up where settings are chosen: other queries may do worse
+SAFETY = 0.8  # of the loss that is allowed, used up where settings are chosen: other queries may do worse
 _NONE = object()
 _AS_MUCH = 0.002  # recall that counts as the same
 Rows = NDArray[np.int64]
@@ -98,7 +98,7 @@ def race(
     else:
         truth = exact(X, tune)
         for each in contenders:
-            needed = 1 - _SAFETY * (1 - required)
+            needed = 1 - SAFETY * (1 - required)
             fit = next((s for s in each.settings if recall(each.search(tune, s), truth) >= needed), _NONE)
             if fit is _NONE:
                 note(f"{each.name} does not reach recall {required} with any setting that was tried")

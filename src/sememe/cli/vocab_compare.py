@@ -28,8 +28,13 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--steps", type=_count, default=0, help="batches of 8 x 128 tokens to train for (default 0)")
     verb.add_argument("--rate", type=shared.above_zero, default=3e-4, help="highest learning rate (default 3e-4)")
-    verb.add_argument("--methods", metavar="A,B,C", help="ways of making rows, separated by commas (default all)")
+    verb.add_argument(
+        "--methods",
+        metavar="A,B,C",
+        help="ways of making rows, separated by commas (default all but the slow hypernet)",
+    )
     verb.add_argument("--seeds", type=shared.positive, default=3, help="draws and orders of training (default 3)")
+    verb.add_argument("--plot", metavar="FILE", help="write a picture here, .svg or .html")
     source_options(verb)
 
 
@@ -41,9 +46,13 @@ def _count(text: str) -> int:
 def run(given: argparse.Namespace) -> int:
     """Compare, and show the table."""
     from sememe import vocab
-    from sememe.vocab.initialize import methods
+    from sememe.vocab import plot
+    from sememe.vocab.initialize import quick
 
-    names = [name.strip() for name in given.methods.split(",") if name.strip()] if given.methods else methods()
+    if given.plot:
+        plot.checked(given.plot)
+
+    names = [name.strip() for name in given.methods.split(",") if name.strip()] if given.methods else None
     answer = vocab.compare(
         given.model,
         given.tokenizer,
@@ -53,12 +62,16 @@ def run(given: argparse.Namespace) -> int:
         rate=given.rate,
         names=names,
         seeds=given.seeds,
-        **sources(given, names),
+        **sources(given, names or quick()),
     )
+    if given.plot:
+        plot.save(answer, given.plot)
     if given.json:
         shared.print_json(answer)
         return 0
     show(answer)
+    if given.plot:
+        shared.say("", f"plot  {given.plot}")
     return 0
 
 
@@ -86,6 +99,9 @@ def show(answer: dict[str, Any]) -> None:
     for row in answer["rows"]:
         if row["skipped"]:
             shared.say(f"skipped  {row['method']}: {row['skipped']}")
+    if answer["left_out"]:
+        names = ", ".join(answer["left_out"])
+        shared.say(f"left out {names}: it trains on the model's loss, which is slow; name it with --methods")
     warn(answer["notices"])
 
 

@@ -30,13 +30,17 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     )
     verb.add_argument("--least", type=shared.positive, default=2, help="how often a new token must stand in the text")
     verb.add_argument("--seed", type=int, default=0)
+    verb.add_argument("--plot", metavar="FILE", help="write a picture here, .svg or .html")
     verb.add_argument("-o", "--output", required=True, help="the new folder; it must not exist")
 
 
 def run(given: argparse.Namespace) -> int:
     """Expand, and say what the new tokens do."""
     from sememe import vocab
+    from sememe.vocab import plot
 
+    if given.plot:
+        plot.checked(given.plot)
     options = parameters(given)
     answer = vocab.expand(
         given.model,
@@ -51,6 +55,8 @@ def run(given: argparse.Namespace) -> int:
         seed=given.seed,
         **sources(given, [given.init], options),
     )
+    if given.plot:
+        plot.save(answer, given.plot)
     if given.json:
         shared.print_json(answer)
         return 0
@@ -68,6 +74,8 @@ def run(given: argparse.Namespace) -> int:
         other = f", {table['fallback']:,} without a clue" if table["fallback"] else ""
         shared.say(f"{name:9} {table['copied']:,} copied, {table['made']:,} made{other} in {table['seconds']:.1f} s")
     shared.say(f"new       {answer['out']}")
+    if given.plot:
+        shared.say(f"plot      {given.plot}")
     warn(answer["notices"])
     if answer["before_a_longer_word"]:
         warn([f"{answer['before_a_longer_word']:.1%} of the supertokens stand where their last word goes on"])

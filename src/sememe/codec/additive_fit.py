@@ -15,27 +15,38 @@ from sememe.kernels.additive import CHOICES
 from sememe.kernels.kmeans import nearest
 
 F32 = NDArray[np.float32]
+_PULL = 5.0  # rows at zero that each centre is drawn by
 _STEPS = 8  # of Lloyd's algorithm a codebook
 _FEWER = 1 << 15  # rows that all but the last two of them use
 _DESCENTS = 10  # steps of conjugate gradients a refit
 
 
-def drawn_means(X: F32, owner: NDArray[np.intp], pull: float) -> F32:
-    """For each of 256 owners the sum of its rows ``(n, d)`` over their number plus ``pull``; zero without rows."""
-    sums, count = _sums(X, owner)
+def pull_for(rows: int) -> float:
+    """How many rows at zero draw a centre, where ``rows`` are learned from.
+
+    With few rows a centre they say more of than the pull supposes; such a collection is not worth 256 centres.
+    """
+    return min(_PULL, rows / (8 * CHOICES))
+
+
+def drawn_means(X: F32, owner: NDArray[np.intp], pull: float, choices: int = CHOICES) -> F32:
+    """For each of ``choices`` owners the sum of its rows ``(n, d)`` over their number plus ``pull``; zero without."""
+    sums, count = _sums(X, owner, choices)
     return np.divide(sums, (count + pull)[:, None], out=sums, where=count[:, None] > 0)
 
 
-def _sums(X: F32, owner: NDArray[np.intp]) -> tuple[F32, NDArray[np.float32]]:
-    count = np.bincount(owner, minlength=CHOICES)
+def _sums(X: F32, owner: NDArray[np.intp], choices: int = CHOICES) -> tuple[F32, NDArray[np.float32]]:
+    count = np.bincount(owner, minlength=choices)
     first = np.concatenate([[0], np.cumsum(count)[:-1]])
     held = np.flatnonzero(count)
-    sums = np.zeros((CHOICES, X.shape[1]), dtype=np.float32)
+    sums = np.zeros((choices, X.shape[1]), dtype=np.float32)
     sums[held] = np.add.reduceat(X[np.argsort(owner, kind="stable")], first[held], axis=0)
     return sums, count.astype(np.float32)
 
 
-def start(X: F32, books: int, pull: float, seed: int, late: Callable[[float], bool]) -> F32:
+def start(
+    X: F32, books: int, pull: float, seed: int, late: Callable[[float], bool], last_choices: int = CHOICES
+) -> F32:
     """Codebooks ``(books, 256, d)`` by residual quantization: each by k-means on what the ones before it left.
 
     Parameters
@@ -49,23 +60,26 @@ def start(X: F32, books: int, pull: float, seed: int, late: Callable[[float], bo
         Of the starting centres.
     late : callable
         Given the share of the work that is done, whether more time went by; then k-means takes two steps only.
+    last_choices : int
+        Centres of the last codebook; its other rows stay zero.
     """
     rest = X.copy()
-    out = np.empty((books, CHOICES, X.shape[1]), dtype=np.float32)
+    out = np.zeros((books, CHOICES, X.shape[1]), dtype=np.float32)
     for book in range(books):
+        choices = CHOICES if book < books - 1 else last_choices
         generator = np.random.default_rng((seed, book))
-        centres = rest[np.resize(generator.permutation(min(len(rest), _FEWER)), CHOICES)]
+        centres = rest[np.resize(generator.permutation(min(len(rest), _FEWER)), choices)]
         for step in range(_STEPS):
             last = step >= _STEPS - 2
             if not last and late(book / books):
                 continue
             rows = rest if last else rest[:_FEWER]
             owner = nearest(rows, centres)
-            centres = drawn_means(rows, owner, pull)
+            centres = drawn_means(rows, owner, pull, choices)
             if not last:
-                _reuse(centres, np.bincount(owner, minlength=CHOICES), generator)
+                _reuse(centres, np.bincount(owner, minlength=choices), generator)
         rest -= centres[nearest(rest, centres)]
-        out[book] = centres
+        out[book, :choices] = centres
     return out
 
 
@@ -126,3 +140,15 @@ def decode(codes: NDArray[np.uint8], centres: F32) -> F32:
     for book in range(1, len(centres)):
         out += centres[book].take(codes[:, book], axis=0)
     return out
+
+
+def length_levels(ratios: F32, count: int) -> F32:
+    """``count`` values, ascending, that stand for the given positive ratios: k-means of their logarithms."""
+    logs = np.sort(np.log(ratios.astype(np.float64)))
+    levels = np.quantile(logs, (np.arange(count) + 0.5) / count)
+    for _ in range(_STEPS):
+        edges = np.searchsorted(logs, (levels[1:] + levels[:-1]) / 2)
+        for place, part in enumerate(np.split(logs, edges)):
+            if len(part):
+                levels[place] = part.mean()
+    return np.exp(levels).astype(np.float32)

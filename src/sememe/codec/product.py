@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
 from sememe.codec import factors
+from sememe.codec.axes import balanced_axes
 from sememe.codec.base import BlockScorer, Quantizer, choice, width
 from sememe.contracts import Codes, Vectors
 from sememe.kernels import bits as packing
@@ -122,7 +123,7 @@ class ProductQuantizer(Quantizer):
         else:
             X = X * np.float32(self.scale_)
         if self.rotate:
-            self.rotation_ = self._balanced(X)
+            self.rotation_ = balanced_axes(X, [cut.stop - cut.start for cut in self._cuts()])
             for round_ in range(_ROUNDS):
                 turned = X @ self.rotation_.T
                 self._train(turned, iterations=2, resume=round_ > 0)
@@ -137,22 +138,6 @@ class ProductQuantizer(Quantizer):
     def _norms(self, turned: Vectors, length: NDArray[np.float32], numbers: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The factor of each row, before it is rounded to a level."""
         return length if self.norm == "length" else factors.score_factors(length, turned, self._centres_of(numbers))
-
-    def _balanced(self, X: Vectors) -> NDArray[np.float32]:
-        """Principal axes dealt to the groups, each to the one whose product of variances is smallest so far."""
-        from sememe.codec.moments import Moments
-
-        values, vectors = Moments().update(X).spectrum()
-        logs = np.log(np.maximum(values, max(float(values[0]), 1e-300) * 1e-9))
-        cuts = self._cuts()
-        room = [cut.stop - cut.start for cut in cuts]
-        total = [0.0] * len(cuts)
-        order: list[list[int]] = [[] for _ in cuts]
-        for axis in range(len(values)):
-            group = min((g for g in range(len(cuts)) if len(order[g]) < room[g]), key=lambda g: (total[g], g))
-            order[group].append(axis)
-            total[group] += float(logs[axis] - logs[-1])
-        return np.ascontiguousarray(vectors[np.concatenate(order).astype(int)], dtype=np.float32)
 
     def _train(self, X: Vectors, *, iterations: int, resume: bool) -> None:
         cuts = self._cuts()

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from sememe.catalog import Paper
 from sememe.contracts import Vectors
 from sememe.evidence.machinery import Finding, Setting, experiment
 from sememe.evidence.omp import OTHER, OWN, STEPS
 from sememe.evidence.transplants import DIM, LENGTH, Trained, byte_bpe, lines, stream, trained, transplanted, wikitext
 from sememe.vocab.initialize import Problem
-from sememe.vocab.initialize.hypernet import PAPER
 
 METHODS = ("mean", "subword-mean", "focus", "hypernet")
 OPTIONS: dict[str, Any] = {
@@ -23,7 +23,7 @@ DIRECT = 120  # steps of training the new rows themselves
 
 @experiment(
     "hypernet",
-    paper=PAPER,
+    paper=Paper("Zero-Shot Tokenizer Transfer", 2024, "2405.07883"),
     claim="A hypernetwork comes close to the original model's performance with tokenizers that it never saw.",
     needs=("wikitext2", "agnews"),
 )

@@ -186,13 +186,19 @@ class Strings:
     def __getitem__(self, row: int) -> str:
         return decode_text(self.raw(row))
 
+    def whole(self) -> tuple[NDArray[np.uint8], NDArray[Any]] | None:
+        """All bytes, and the offsets ``(length + 1,)``; None where every string is empty."""
+        if self._whole is None and self._data is not None and self._offsets is not None:
+            self._whole = self._data.all(), self._offsets.all()
+        return self._whole
+
     def find(self, wanted: list[str]) -> NDArray[np.int64]:
         """Where each string is among these, which are sorted by their bytes; -1 for one that is not there."""
         if self._offsets is None or self._data is None:
             return np.array([0 if self._length and not text else -1 for text in wanted], dtype=np.int64)
-        if self._whole is None:
-            self._whole = self._data.all(), self._offsets.all()
-        found = find_terms(*self._whole, wanted)
+        whole = self.whole()
+        assert whole is not None
+        found = find_terms(*whole, wanted)
         return np.array([self._find(encode_text(t)) for t in wanted], dtype=np.int64) if found is None else found
 
     def _find(self, wanted: bytes) -> int:

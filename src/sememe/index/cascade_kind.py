@@ -131,8 +131,8 @@ class CascadeKind:
         few = n if n < FEWEST else min(n, max(wanted, n // BLOCK))
         codes = CodeRows.of(quantizer, Q, segment.codes)
         bits: NDArray[np.uint64] | None
-        if rows is not None and is_mask(rows) and codes is not None and segment.ensure_codes is None:
-            bits, best = codes.best_allowed(rows, k, few)
+        if rows is not None and is_mask(rows) and codes is not None:
+            bits, best = codes.best_allowed(rows, k, few, segment.codes_file)
             if best is not None:
                 return best
         else:

@@ -15,7 +15,7 @@ from sememe.codec.floating import FP16, FP32
 from sememe.codec.integer import Int8
 from sememe.contracts import Codes, Vectors
 from sememe.kernels.rescore import Table, rescore
-from sememe.kernels.select import Filter, best_selected
+from sememe.kernels.select import Checked, Filter, best_selected
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -57,9 +57,11 @@ class CodeRows:
         scores, found, _ = rescore(self.values, self.queries, rows, k, coarse=coarse, margin=margin)
         return self._whole(scores), found
 
-    def best_allowed(self, allow: Filter, k: int, most: int) -> tuple[NDArray[np.uint64], Found | None]:
+    def best_allowed(
+        self, allow: Filter, k: int, most: int, file: Checked | None
+    ) -> tuple[NDArray[np.uint64], Found | None]:
         """The ``k`` best of the rows that a filter lets through, and its bits, as ``kernels.select.best_selected``."""
-        bits, found = best_selected(self.values, self.queries, allow, k, most)
+        bits, found = best_selected(self.values, self.queries, allow, k, most, file)
         return bits, None if found is None else (self._whole(found[0]), found[1])
 
     def _whole(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:

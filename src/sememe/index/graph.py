@@ -26,7 +26,7 @@ from sememe.index.best import NO_ROW, TopK
 from sememe.index.code_rows import CodeRows
 from sememe.index.graph_file import OpenGraph
 from sememe.index.graph_usearch import BYTES, Usearch
-from sememe.index.scan import gather, scan, verify
+from sememe.index.scan import Allowed, gather, is_mask, scan, verify
 from sememe.kernels import native
 from sememe.kernels.select import Selection, select
 
@@ -127,7 +127,7 @@ class Hnsw:
         quantizer: Any,
         Q: Vectors,
         k: int,
-        rows: NDArray[np.int64] | NDArray[np.bool_] | None,
+        rows: Allowed | None,
         filtered: bool,
         effort: int | None = None,
     ) -> Found:
@@ -147,7 +147,7 @@ class Hnsw:
             wide += round(wide * math.log2(n / allowed) / 4)  # a walk among few rows has poorer links
         possible = native.core() is not None if isinstance(graph, OpenGraph) else not filtered
         if not possible or not self.walks(allowed, code_bytes, Q.shape[1], wide):
-            return scan(quantizer, Q, segment.codes, k, _rows(rows), segment.ensure_codes)
+            return scan(quantizer, Q, segment.codes, k, _rows(rows, n), segment.ensure_codes)
         if isinstance(graph, OpenGraph):
             scores, found = _best(graph, segment, quantizer, Q, wanted, wide, chosen)
         else:
@@ -163,7 +163,7 @@ class Hnsw:
         query, column = np.nonzero(found >= 0)
         kept = ~np.isin(query, short)
         best.merge(query[kept], scores[query[kept], column[kept]], found[query[kept], column[kept]])
-        exact = scan(quantizer, np.ascontiguousarray(Q[short]), segment.codes, k, _rows(rows), segment.ensure_codes)
+        exact = scan(quantizer, np.ascontiguousarray(Q[short]), segment.codes, k, _rows(rows, n), segment.ensure_codes)
         for place, values, places in zip(short.tolist(), *exact):
             best.offer(place, values, places)
         return best.result()
@@ -229,22 +229,21 @@ def _ranked(segment: Any, quantizer: Any, q: Vectors, rows: NDArray[np.int64], k
     return scores, rows[places]
 
 
-def _rows(rows: NDArray[Any] | None) -> NDArray[np.int64] | None:
+def _rows(rows: Allowed | None, n: int) -> NDArray[np.int64] | None:
     """Allowed rows as a list."""
-    return select(rows, len(rows)).rows if rows is not None and rows.dtype == bool else rows
+    return select(rows, n).rows if rows is not None and is_mask(rows) else rows
 
 
-def _member(rows: NDArray[Any], candidates: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+def _member(rows: Allowed, candidates: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
     """Which candidates are allowed; -1 is not."""
-    mask = rows if rows.dtype == bool else np.zeros(n, dtype=bool)
-    if rows.dtype != bool:
-        mask[rows] = True
+    mask = np.zeros(n, dtype=bool)
+    mask[_rows(rows, n)] = True
     return mask[candidates] & (candidates >= 0)
 
 
-def _chosen(graph: Any, rows: NDArray[Any], n: int) -> Selection:
+def _chosen(graph: Any, rows: Allowed, n: int) -> Selection:
     """How many rows pass, and their bits; those of a list are kept with the graph: deletions come with every search."""
-    if rows.dtype == bool:
+    if is_mask(rows):
         return select(rows, n, most=0)
     if not isinstance(graph, OpenGraph):
         return Selection(len(rows), np.empty(0, dtype=np.uint64), rows)

@@ -152,6 +152,7 @@ class Postings:
         self._alive: tuple[Mask | None, int, int] | None = None
         self._frequencies: dict[int, int] = {}
         self._norms: Lengths | None = None
+        self._words: tuple[tuple[float, float], Any] | None = None
 
     def _open(self, packed: Packed) -> None:
         self._starts, self._rows, self._values = (packed.get(name) for name in ("starts", "rows", "values"))
@@ -240,6 +241,18 @@ class Postings:
             lengths = self.lengths
             self._norms = Lengths(lengths, mean, k1, b, (k1 * (1 - b + b * lengths / mean)).astype(np.float32))
         return self._norms
+
+    def words(self, k1: float, b: float) -> Any:
+        """What answers BM25 queries where nothing is deleted, as ``SparseLists.words``; None where that is not."""
+        if self._words is None or self._words[0] != (k1, b):
+            lists = self.whole(np.empty(0, dtype=np.int64)) if self.named and self.passages else None
+            strings = None if self._terms is None else self._terms.whole()
+            made = None
+            if isinstance(lists, SparseLists) and strings is not None:
+                live, total = self.live(None)
+                made = lists.words(*strings, self._checked, self.norms(total / live if total else 1.0, k1, b))
+            self._words = (k1, b), made
+        return self._words[1]
 
     def lists(self, keep: NDArray[np.bool_]) -> Sequence[List]:
         """Every list over the passages to keep, renumbered: what a merge needs."""

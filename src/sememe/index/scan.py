@@ -16,6 +16,7 @@ from sememe.catalog import register
 from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError
 from sememe.index.best import TopK
+from sememe.index.code_rows import CodeRows
 from sememe.kernels import native
 from sememe.kernels.select import select
 from sememe.kernels.symbols import SymbolScan
@@ -25,15 +26,17 @@ if TYPE_CHECKING:
 
 SCRATCH = 2 << 20  # bytes that the scores, or the gathered codes, of a block may take
 MOST_ROWS = 1 << 15  # rows in a block at most: a top k that was found early spares later blocks
+FEW = 8  # queries up to which rows that are plain numbers are multiplied where they lie, for each query anew
 CHECKED = 64 << 10  # bytes under one checksum: what a gather verifies at least
 
 Ensure = Callable[[int, int], None]
-Allowed = NDArray[np.int64] | NDArray[np.bool_]  # ascending rows that may be found, or a mask over all
+Mask = NDArray[np.bool_] | NDArray[np.uint64]  # over all rows: a byte or a bit each, as `kernels.select` takes them
+Allowed = NDArray[np.int64] | Mask  # ascending rows that may be found, or a mask
 
 
-def is_mask(rows: Allowed) -> TypeIs[NDArray[np.bool_]]:
+def is_mask(rows: Allowed) -> TypeIs[Mask]:
     """Whether a filter is a mask rather than a list of rows."""
-    return rows.dtype == bool
+    return rows.dtype.kind != "i"
 
 
 def topk(
@@ -96,6 +99,11 @@ def scan(
         verify(codes, rows, ensure)
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = compiled.topk(codes, k, rows, core)
         return found
+    if rows is not None and core is not None and len(Q) <= FEW:
+        numbers = CodeRows.of(quantizer, Q, codes)
+        if numbers is not None:
+            verify(codes, rows, ensure)
+            return numbers.best(np.broadcast_to(rows, (len(Q), len(rows))), k)
     best = TopK(len(Q), min(k, n if rows is None else len(rows)))
     score = quantizer.scorer(Q)
     if not best.k:

@@ -49,10 +49,10 @@ class Scope:
         """Local rows of the passages, ascending; None where all may be found."""
         return None if self.passages is None else select(self.passages, len(self.passages)).rows
 
-    @property
+    @cached_property
     def count(self) -> int:
         """How many passages may be found."""
-        return self.segment.passages if self.rows is None else len(self.rows)
+        return self.segment.passages if self.passages is None else int(np.count_nonzero(self.passages))
 
     @cached_property
     def findable_records(self) -> int:
@@ -173,13 +173,15 @@ class Searcher:
         rescore = pipeline.rescore
         wanted = k if rescore is None else rescore.shortlist(k, self.oversample)
         projected = pipeline.project(queries.vectors)
+        masks = bool(getattr(pipeline.kind, "masks", False))
         best = TopK(len(queries), min(wanted, sum(scope.count for scope in self.scopes)))
         for scope in self.scopes:
             if not scope.count:
                 continue
             segment = scope.segment
+            allowed = scope.passages if masks else scope.rows
             scores, rows = pipeline.kind.search(
-                segment, pipeline.chain.quantizer, projected, wanted, scope.rows, scope.filtered, self.ef
+                segment, pipeline.chain.quantizer, projected, wanted, allowed, scope.filtered, self.ef
             )
             query, column = np.nonzero(rows >= 0)
             best.merge(query, scores[query, column], rows[query, column] + segment.offset)

@@ -115,6 +115,11 @@ class SegmentReader:
         return self.records.count - (0 if self.deleted is None else int(self.deleted.sum()))
 
     @property
+    def codes_file(self) -> BlockFile | None:
+        """What the codes lie in; None where there are none."""
+        return self._codes_file
+
+    @property
     def ensure_codes(self) -> Ensure | None:
         """What verifies a range of bytes of the codes; None once all are verified, which spares short scans a look."""
         return None if self._codes_file is None or self._codes_file.all_checked else self._codes_file.ensure

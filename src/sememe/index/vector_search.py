@@ -15,7 +15,7 @@ from sememe.index.code_rows import Found
 from sememe.index.pipeline import Pipeline
 from sememe.index.scan import Allowed, is_mask
 from sememe.index.vector_segment import VectorSegment
-from sememe.kernels.select import select
+from sememe.kernels.select import as_bits, select, unpack
 
 SPARE = 256  # deleted rows up to which a search asks for as many more instead of naming all the others
 DIRECT = 256  # rows that pass a filter up to which all are scored by the finer codes, without a shortlist
@@ -46,8 +46,17 @@ class VectorSearcher:
             return [None] * len(self.segments)
         if rows is None:
             mask = np.asarray(allow)
-            if mask.dtype != bool or mask.shape != (self.rows,):
-                raise InputError(f"allow must be bool of shape ({self.rows},), got {mask.dtype} of shape {mask.shape}")
+            if mask.dtype == np.uint64 and mask.shape == (-(-self.rows // 64),):
+                if self._masks and len(self.segments) == 1:
+                    return [as_bits(mask, self.rows)]
+                mask = unpack(mask, self.rows)
+            if mask.dtype.char != "?" or mask.shape != (self.rows,):
+                raise InputError(
+                    f"allow must be bool of shape ({self.rows},), got {mask.dtype} of shape {mask.shape}",
+                    fix=f"or uint64 of shape ({-(-self.rows // 64)},), a bit for each row",
+                )
+            if self._masks and len(self.segments) == 1:
+                return [mask]
             parts = [mask[s.offset : s.offset + s.passages] for s in self.segments]
             return [*parts] if self._masks else [select(part, len(part)).rows for part in parts]
         if allow is not None:
@@ -71,7 +80,7 @@ class VectorSearcher:
             scores, places = self._shortlist(projected, k, allowed, effort)
         else:
             wanted, finer = rescore.shortlist(k, oversample), queries if rescore.full else projected
-            found = self._directly(finer, k, allowed, max(wanted, DIRECT))
+            allowed, found = self._directly(finer, k, allowed, max(wanted, DIRECT))
             if found is None:
                 found = self._rescored(finer, self._shortlist(projected, wanted, allowed, effort)[1], k)
             scores, places = found
@@ -90,15 +99,22 @@ class VectorSearcher:
             parts.append((scores, _moved(places, segment.offset)))
         return _best(parts, k, len(Q))
 
-    def _directly(self, Q: Vectors, k: int, allowed: list[Allowed | None], most: int) -> Found | None:
-        """The ``k`` best global places by the finer codes, if a filter lets at most ``most`` rows of a segment pass."""
-        parts = []
-        for segment, rows in zip(self.segments, allowed):
-            found = None if rows is None else segment.best_allowed(self.pipeline.fine, Q, rows, k, most)
+    def _directly(
+        self, Q: Vectors, k: int, allowed: list[Allowed | None], most: int
+    ) -> tuple[list[Allowed | None], Found | None]:
+        """The ``k`` best global places by the finer codes, if a filter lets at most ``most`` rows of a segment pass.
+
+        Before that the filters, as bits where they were looked at as masks.
+        """
+        parts, allowed = [], [*allowed]
+        for number, (segment, rows) in enumerate(zip(self.segments, allowed)):
+            if rows is None:
+                return allowed, None
+            allowed[number], found = segment.best_allowed(self.pipeline.fine, Q, rows, k, most)
             if found is None:
-                return None
+                return allowed, None
             parts.append((found[0], _moved(found[1], segment.offset)))
-        return _best(parts, k, len(Q))
+        return allowed, _best(parts, k, len(Q))
 
     def _one(self, segment: VectorSegment, Q: Vectors, k: int, rows: Allowed | None, effort: int | None) -> Found:
         """The best places of one segment that are not deleted; rows None: without a filter."""

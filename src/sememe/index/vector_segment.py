@@ -45,6 +45,8 @@ class VectorSegment:
     ----------
     codes : uint8 array of shape (passages, code_bytes)
         In order of places; ``ensure_codes`` verifies a range of bytes before it is read.
+    codes_file : BlockFile
+        What they lie in.
     passages : int
         Rows, deleted ones included. (Index kinds call them so.)
     """
@@ -52,7 +54,7 @@ class VectorSegment:
     def __init__(self, store: Store, entry: Segment, offset: int, cells: Cells | None) -> None:
         self.entry, self.offset, self.passages, self._store = entry, offset, entry.rows, store
         try:
-            self.codes, self._codes_file = self._table("codes", np.uint8, int(entry.info["code_bytes"]))
+            self.codes, self.codes_file = self._table("codes", np.uint8, int(entry.info["code_bytes"]))
             self.fine_codes: NDArray[np.uint8] | None = None
             if "rescore" in entry.files:
                 self.fine_codes, self._fine_file = self._table("rescore", np.uint8, int(entry.info["rescore_bytes"]))
@@ -82,11 +84,11 @@ class VectorSegment:
     @property
     def ensure_codes(self) -> Ensure | None:
         """What verifies a range of bytes of the codes; None once all are verified, which spares short scans a look."""
-        return None if self._codes_file.all_checked else self._codes_file.ensure
+        return None if self.codes_file.all_checked else self.codes_file.ensure
 
     def ensure_code_rows(self, rows: NDArray[np.int64]) -> None:
         """Verify the codes of places picked out, in any order."""
-        self._codes_file.ensure_rows(rows, self.codes.shape[1])
+        self.codes_file.ensure_rows(rows, self.codes.shape[1])
 
     def _ensure_fine(self, start: int, stop: int) -> None:
         self._fine_file.ensure(start, stop)
@@ -177,7 +179,13 @@ class VectorSegment:
             return self._alive if mask else self._alive_rows
         if self.deleted is None:
             return rows
-        return rows & self._alive if is_mask(rows) else rows[self._alive[rows]]
+        if not is_mask(rows):
+            return rows[self._alive[rows]]
+        return rows & (self._alive if rows.dtype == bool else self._alive_bits)
+
+    @cached_property
+    def _alive_bits(self) -> NDArray[np.uint64]:
+        return select(self._alive, self.passages, 0).bits
 
     @cached_property
     def _alive(self) -> NDArray[np.bool_]:
@@ -199,24 +207,22 @@ class VectorSegment:
         parts = [scan(fine, Q[at : at + 1], self.fine_codes, k, np.sort(some)) for at, some in enumerate(places)]
         return np.concatenate([scores for scores, _ in parts]), np.concatenate([best for _, best in parts])
 
-    def best_allowed(self, fine: Any, Q: Vectors, rows: Allowed, k: int, most: int) -> Found | None:
-        """The ``k`` best places by the finer codes, where at most ``most`` rows may be found; None where more may."""
+    def best_allowed(self, fine: Any, Q: Vectors, rows: Allowed, k: int, most: int) -> tuple[Allowed, Found | None]:
+        """The ``k`` best places by the finer codes, where at most ``most`` rows may be found; None where more may.
+
+        Before that the rows that may be found, as bits where they came as a mask.
+        """
         codes = None if self.fine_codes is None else CodeRows.of(fine, Q, self.fine_codes)
         if codes is None or self.fine_codes is None:
-            return None
+            return rows, None
         alive = self.living(rows, False)
-        some: NDArray[np.int64] | None
         if is_mask(alive):
-            if self._fine_file.all_checked:
-                return codes.best_allowed(alive, k, most)[1]
-            some = select(alive, self.passages, most).rows
-        else:
-            some = alive
-        if some is None or len(some) > most:
-            return None
-        places = self.places_of(some)
+            return codes.best_allowed(alive, k, most, self._fine_file)
+        if len(alive) > most:
+            return alive, None
+        places = self.places_of(alive)
         self._fine_file.ensure_rows(places, self.fine_codes.shape[1])
-        return codes.best(np.broadcast_to(places, (len(Q), len(places))), k)
+        return alive, codes.best(np.broadcast_to(places, (len(Q), len(places))), k)
 
     def vectors(self, quantizer: Any, fine: Any, rows: NDArray[np.int64]) -> Vectors:
         """Decoded vectors of ``rows``, from the finest codes there are."""

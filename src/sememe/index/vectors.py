@@ -198,7 +198,7 @@ class VectorIndex:
         Q: Any,
         k: int = 10,
         *,
-        allow: NDArray[np.bool_] | None = None,
+        allow: NDArray[np.bool_] | NDArray[np.uint64] | None = None,
         rows: Any = None,
         threads: int | None = None,
         oversample: int | None = None,
@@ -211,8 +211,8 @@ class VectorIndex:
         Q : array of shape (q, d)
         k : int
             At least 1.
-        allow : bool array of shape (rows,), optional
-            True where a row may be found.
+        allow : bool array of shape (rows,) or uint64 array of shape (ceil(rows / 64),), optional
+            True where a row may be found; or a bit for each row, the first in the lowest bit, which is read faster.
         rows : int array, optional
             The only rows that may be found, in any order: shorter than ``allow`` where few may. Not both.
         threads : int, optional
@@ -237,9 +237,9 @@ class VectorIndex:
         """
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= MAX_K:
             raise InputError(f"k must be a whole number from 1 to {MAX_K}, got {k!r}")
-        for name, value in (("oversample", oversample), ("probes", probes)):
+        for value in (oversample, probes):
             if value is not None and (isinstance(value, bool) or value < 1):
-                raise InputError(f"{name} must be at least 1, got {value!r}")
+                raise InputError(f"oversample and probes must be at least 1, got {value!r}")
         queries = as_vectors(Q, name="queries", dim=self.dim)
         allowed = self._searcher.allowed(allow, rows)
         if threads is None:

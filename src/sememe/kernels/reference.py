@@ -242,3 +242,22 @@ def graph_walk(
                     if allow[beyond]:
                         met += 1
                         offer(beyond)
+
+
+def step_row(
+    weight: NDArray,
+    first: NDArray | None,
+    second: NDArray | float,
+    gradients: list[NDArray],
+    keep: tuple[float, float],
+    add: float,
+    rate: float,
+    eps: float,
+) -> tuple[F64, F64 | None, F64]:
+    """One row after a step of a row-wise optimiser: weights, mean of gradients, mean of squares; see `row_steps`."""
+    g = np.sum(np.asarray(gradients, dtype=np.float64), axis=0)
+    square = g**2 if np.ndim(second) else np.float64(sum(value**2 for value in g) / len(g))
+    v = keep[1] * np.asarray(second, dtype=np.float64) + add * square
+    mean = None if first is None else keep[0] * first.astype(np.float64) + (1 - keep[0]) * g
+    moved = weight.astype(np.float64) - rate * (g if mean is None else mean) / (np.sqrt(v) + eps)
+    return moved, mean, v

@@ -6,7 +6,7 @@ A filter of one's own for each query costs its whole length, however few rows pa
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,17 @@ from sememe.kernels.rescore import LOOPS, Table, bare, rescore
 _WORD = np.dtype(np.uint64)
 _BEST = {kind: f"best_selected_{loop}" for kind, loop in LOOPS.items()}
 Filter = NDArray[np.bool_] | NDArray[np.uint8] | NDArray[np.uint64]
+
+
+class Checked(Protocol):
+    """A file whose blocks are verified before they are read first."""
+
+    @property
+    def unchecked(self) -> tuple[NDArray[np.uint8], int] | None:
+        """For each block whether it has been verified, and its bytes; None once all have been."""
+
+    def ensure_rows(self, rows: NDArray[np.integer], row_bytes: int) -> None:
+        """Verify the blocks under some rows."""
 
 
 class Selection(NamedTuple):
@@ -59,6 +70,16 @@ def as_bits(allow: Filter, n: int) -> NDArray[np.uint64]:
     return allow if allow.flags.c_contiguous else np.ascontiguousarray(allow)  # type: ignore[return-value]
 
 
+def either(allow: Filter, n: int) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint64] | None]:
+    """A filter over ``n`` rows as a mask or as bits, whichever it is; None for the other."""
+    return (None, as_bits(allow, n)) if allow.dtype == _WORD else (as_mask(allow, n), None)
+
+
+def unpack(bits: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
+    """Bits, checked as in `as_bits`, as a mask over ``n`` rows."""
+    return np.unpackbits(as_bits(bits, n).astype("<u8").view(np.uint8), count=n, bitorder="little").view(np.bool_)
+
+
 def select(allow: Filter, n: int, most: int | None = None) -> Selection:
     """What a filter over ``n`` rows lets through.
 
@@ -82,7 +103,7 @@ def select(allow: Filter, n: int, most: int | None = None) -> Selection:
         bits = as_bits(allow, n)
         if core is not None:
             return Selection(*core.select_words(bits, n, limit))
-        return _select(np.unpackbits(bits.astype("<u8").view(np.uint8), count=n, bitorder="little"), limit)
+        return _select(unpack(bits, n), limit)
     mask = as_mask(allow, n)
     return _select(mask, limit) if core is None else Selection(*core.select_mask(mask, limit))
 
@@ -116,6 +137,7 @@ def best_selected(
     allow: Filter,
     k: int,
     most: int,
+    file: Checked | None = None,
 ) -> tuple[NDArray[np.uint64], tuple[NDArray[np.float32], NDArray[np.int64]] | None]:
     """The ``k`` best of the rows that a filter lets through, each scored exactly, if they are few.
 
@@ -131,6 +153,8 @@ def best_selected(
         At least 1.
     most : int
         Rows that are scored at most.
+    file : Checked, optional
+        What the vectors lie in, from its first byte: rows are verified before they are read.
 
     Returns
     -------
@@ -141,22 +165,24 @@ def best_selected(
         that pass, if that is less. None where more than ``most`` pass.
     """
     core = native.core()
+    best: tuple[NDArray[np.float32], NDArray[np.int64]] | None
+    rows: NDArray[np.int64] | None
     if core is not None and vectors.dtype.char in LOOPS and vectors.flags.c_contiguous:
-        bits = mask = None
-        if allow.dtype == _WORD:
-            bits = as_bits(allow, len(vectors))
-        else:
-            mask = as_mask(allow, len(vectors))
+        mask, bits = either(allow, len(vectors))
+        marks, block = (None if file is None else file.unchecked) or (None, 1)
         loop = getattr(core, _BEST[vectors.dtype.char])
-        found: tuple[NDArray[np.uint64], tuple[NDArray[np.float32], NDArray[np.int64]] | None] = loop(
-            bare(vectors), queries, mask, bits, k, most, native.threads()
-        )
-        return found
-    chosen = select(allow, len(vectors), most)
-    if chosen.rows is None:
-        return chosen.bits, None
-    scores, rows, _ = rescore(vectors, queries, chosen.rows[None].repeat(len(queries), axis=0), k)
-    return chosen.bits, (scores, rows)
+        threads = native.threads() if len(queries) > 1 else 1
+        packed, best, rows = loop(bare(vectors), queries, mask, bits, marks, block, k, most, threads)
+        bits = packed if bits is None else bits
+    else:
+        _, bits, rows = select(allow, len(vectors), most)
+        best = None
+    if rows is not None:
+        if file is not None:
+            file.ensure_rows(rows, vectors.shape[1] * vectors.itemsize)
+        scores, found, _ = rescore(vectors, queries, np.broadcast_to(rows, (len(queries), len(rows))), k)
+        best = scores, found
+    return bits, best
 
 
 def _select(mask: NDArray[Any], most: int) -> Selection:

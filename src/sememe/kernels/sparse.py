@@ -111,6 +111,21 @@ class SparseLists:
         wide_counts = self.weights == "counts" and self.values.dtype.itemsize == 2
         return _KINDS[self.weights] + wide_counts, self.values.view(np.uint8)
 
+    def words(self, data: NDArray[np.uint8], offsets: NDArray[Any], checked: NDArray[np.bool_], by: Lengths) -> Any:
+        """What answers BM25 queries of words in one call, ``search(queries, allowed bits, k, threads)``; or None.
+
+        ``data`` and ``offsets`` are the words as for `find_terms`, ``checked`` says of each list whether it was
+        verified: a query with another list gets None. It is read anew for each query.
+        """
+        core = native.core()
+        if core is None or offsets.dtype != np.uint32 or self.weights != "counts":
+            return None
+        kind, values = self._coded
+        return core.Words(
+            data, offsets, checked.view(np.uint8), self.rows, values, kind == _KINDS["counts"] + 1, self.starts,
+            by.rough, by.lengths, by.k1, by.b, by.mean,
+        )  # fmt: skip
+
 
 def find_terms(data: NDArray[np.uint8], offsets: NDArray[Any], terms: list[str]) -> NDArray[np.int64] | None:
     """The numbers of ``terms`` among sorted strings, -1 where one is not there; None without the compiled core.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.kernels import native
-from sememe.kernels.select import as_mask
+from sememe.kernels.select import Filter, either
 
 TRITS = 0  # the value of ``bits`` that stands for five ternary digits a byte
 _TAILS = {"none": 0, "bfloat16": 1, "half": 2, "single": 3, "table": 4}
@@ -65,20 +65,24 @@ class SymbolScan:
         rows: NDArray[np.int64] | None = None,
         core: Any = None,
         *,
-        allow: NDArray[np.bool_] | NDArray[np.uint8] | None = None,
+        allow: Filter | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The ``k`` best of ``codes`` ``(n, code_bytes)``, or of some of its rows: scores and row numbers ``(q, k')``.
 
-        Some are ``rows``, a list of numbers, or those where the mask ``allow`` ``(n,)`` is not zero: few are picked
-        out, many are passed in order. Best first, ties to the lower row; ``k'`` is ``k`` or the number of rows, if
-        that is less. ``core`` is the extension module (``native.core()``), which must be there.
+        Some are ``rows``, a list of numbers, or what the filter ``allow`` lets through (as for ``select``): few are
+        picked out, many are passed in order. Best first, ties to the lower row; ``k'`` is ``k`` or the number of
+        rows, if that is less. ``core`` is the extension module (``native.core()``), which must be there.
         """
         core = core or native.core()
         codes = np.ascontiguousarray(codes)
+        mask: NDArray[np.uint8] | None = None
+        bits: NDArray[np.uint64] | None = None
+        if allow is not None:
+            mask, bits = either(allow, len(codes))
         scores, found = core.scan_symbols(
             codes, self.weights.shape[1], self.bits, 128 if self.signed else 0, self.first, _TAILS[self.tail],
             self.tail_offset, _NO_SCALES if self.scales is None else self.scales, self.levels, self.weights,
             self.constants, np.zeros(len(self.constants)) if self.inner is None else self.inner, k, rows,
-            None if allow is None else as_mask(allow, len(codes)), native.threads(),
+            mask, bits, native.threads(),
         )  # fmt: skip
         return scores, found

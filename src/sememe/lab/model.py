@@ -143,6 +143,11 @@ class Trunk(nn.Module):  # type: ignore[misc]
             x = block(x, self.positions.layer(number, x), causal=causal, bias=bias)
         return self.last(x)
 
+    def penalized(self, nats: Any) -> Any:
+        """Losses as they are, in training with what the positions add."""
+        extra = self.positions.penalty() if self.training else None
+        return nats if extra is None else nats + extra
+
 
 class TiedHead(nn.Module):  # type: ignore[misc]
     """Logits by the rows of the input table: no parameters of its own."""
@@ -232,7 +237,8 @@ class SmallLM(nn.Module):  # type: ignore[misc]
     def nll(self, ids: Any) -> Any:
         """Negative natural log-probability of each symbol given those before it, ``(b, l)``."""
         logits = self.head(self.states(ids[:, :-1]))
-        return F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
+        nats = F.cross_entropy(logits.flatten(0, 1), ids.flatten(), reduction="none").view(ids.shape)
+        return self.trunk.penalized(nats)
 
 
 class SmallEncoder(nn.Module):  # type: ignore[misc]
@@ -303,7 +309,7 @@ class SmallEncoder(nn.Module):  # type: ignore[misc]
         gaps[:, 0] |= ~gaps.any(dim=1)  # a row without a gap would teach nothing
         gaps = gaps.to(ids.device)
         logits = self.head(self.states(ids, gaps=gaps)[gaps])
-        return F.cross_entropy(logits, ids[gaps], reduction="none")
+        return self.trunk.penalized(F.cross_entropy(logits, ids[gaps], reduction="none"))
 
 
 def _symbols(embedding: Any, head: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from sememe import progress
@@ -15,7 +16,14 @@ except ImportError:
 
 
 def distill(
-    layer: Any, table: Any, weights: Any = None, *, steps: int = 600, batch: int = 2_048, rate: float = 0.01
+    layer: Any,
+    table: Any,
+    weights: Any = None,
+    *,
+    steps: int = 600,
+    batch: int = 2_048,
+    rate: float = 0.01,
+    criterion: Callable[[Any, Any], Any] | None = None,
 ) -> None:
     """Least squares over random rows, with Adam and a cosine; the state with the lowest running loss is not searched.
 
@@ -30,6 +38,9 @@ def distill(
     steps, batch : int
     rate : float
         Highest learning rate, for a table whose entries have unit spread; the loss is in those units.
+    criterion : function, optional
+        Loss of rows found and rows wanted ``(n, d)``, in units of the table's spread; the mean squared error when not
+        given.
     """
     chosen = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     if not chosen:
@@ -46,7 +57,8 @@ def distill(
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale * min(1.0, 20 * share) * 0.5 * (1 + math.cos(math.pi * share))
             ids = torch.randint(len(table), (size,)) if chance is None else torch.multinomial(chance, size, True)
-            loss = (layer.vectors(ids) - table[ids]).square().mean() / scale**2
+            found, wanted = layer.vectors(ids) / scale, table[ids] / scale
+            loss = (found - wanted).square().mean() if criterion is None else criterion(found, wanted)
             if not torch.isfinite(loss):
                 raise InputError(f"fitting {type(layer).__name__} diverged at step {number + 1}", fix="scale the table")
             optimizer.zero_grad(set_to_none=True)

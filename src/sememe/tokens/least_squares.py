@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,21 +40,23 @@ def solve_sparse(
     code = sparse.csr_matrix((values.numpy().astype(np.float64), index.numpy()), shape=shape)
     wanted = table.numpy().astype(np.float64)
     weight = np.ones(shape[0]) if weights is None else weights.numpy().astype(np.float64)
-    weighted = sparse.diags(weight) @ code
-    normal, right = (code.T @ weighted).tocsr(), weighted.T @ wanted
-    shift = ridge * max(float(normal.diagonal().mean()), 1e-12)
+    weighted = (sparse.diags(weight) @ code).tocsr()
+    right, diagonal = weighted.T @ wanted, np.asarray(weighted.multiply(code).sum(axis=0)).ravel()
+    shift = ridge * max(float(diagonal.mean()), 1e-12)
     if shape[1] <= _DENSE:
-        dense = normal.toarray()
+        dense = (code.T @ weighted).toarray()
         dense[np.diag_indices(len(dense))] += shift
         found = cho_solve(cho_factor(dense, overwrite_a=True, check_finite=False), right, check_finite=False)
     else:
-        found = _conjugate_gradients(normal, right, shift)
+        found = _conjugate_gradients(lambda x: weighted.T @ (code @ x) + shift * x, right, diagonal + shift)
     return torch.from_numpy(found.astype(np.float32))
 
 
-def _conjugate_gradients(normal: Any, right: Any, shift: float, steps: int = 300, tolerance: float = 1e-6) -> Any:
-    """All columns at once, with the diagonal as preconditioner."""
-    inverse = 1 / (normal.diagonal() + shift)[:, None]
+def _conjugate_gradients(
+    normal: Callable[[Any], Any], right: Any, diagonal: Any, steps: int = 300, tolerance: float = 1e-6
+) -> Any:
+    """All columns at once, with the diagonal as preconditioner; ``normal`` multiplies, and is never written out."""
+    inverse = 1 / diagonal[:, None]
     x = np.zeros_like(right)
     rest = right.copy()
     z = inverse * rest
@@ -62,7 +65,7 @@ def _conjugate_gradients(normal: Any, right: Any, shift: float, steps: int = 300
     for _ in range(steps):
         if ((rest * rest).sum(0) <= enough).all():
             break
-        moved = normal @ direction + shift * direction
+        moved = normal(direction)
         step = old / np.maximum((direction * moved).sum(0), 1e-300)
         x += step * direction
         rest -= step * moved

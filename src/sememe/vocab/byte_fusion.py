@@ -140,9 +140,13 @@ class ByteFusion:
         return FusedState(self, states, begun)
 
     def log_prob(self, text: bytes | str, prompts: bytes | str | Sequence[bytes | str] = b"") -> float:
-        """Fused log-probability that what follows the prompts begins with these bytes."""
+        """Fused log-probability that what follows the prompts begins with these bytes, as each model reads them."""
         raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        return self.state(prompts).advance(raw).log_prob
+        begun = self.state(prompts)
+        given = [prompts] * len(self.models) if isinstance(prompts, (bytes, str)) else list(prompts)
+        whole = [(p.encode("utf-8", "surrogatepass") if isinstance(p, str) else p) + raw for p in given]
+        states = tuple(model.state(text) for model, text in zip(self.models, whole))
+        return FusedState(self, states, begun.begun).log_prob
 
     def complete(
         self,

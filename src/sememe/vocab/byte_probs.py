@@ -26,6 +26,8 @@ from sememe.vocab.covers import NOTHING, Covers, Rule, Stem
 from sememe.vocab.token_law import Law, law_of, load_model
 
 if TYPE_CHECKING:
+    from sememe.vocab.best_path_rule import BestPathRule
+    from sememe.vocab.greedy_rule import GreedyRule
     from sememe.vocab.tokenizer import TokenizerFile
 
 
@@ -124,6 +126,8 @@ class ByteLevelModel:
         For models of transformers: the id in front of every prefix.
     prune : float
         Stems whose share of the text's probability is at most this are dropped; 0 drops none and is exact.
+    canonical : function, optional
+        Bytes of a text to the bytes that the tokenizer reads, ``lead`` included.
     """
 
     def __init__(
@@ -136,33 +140,44 @@ class ByteLevelModel:
         lead: bytes = b"",
         start: int | None = None,
         prune: float = 0.0,
+        canonical: Callable[[bytes], bytes] | None = None,
     ) -> None:
         if not 0 <= prune < 1:
             raise InputError(f"prune={prune} is no share", fix="give a number from 0 to below 1")
         self.table = Covers(law_of(next_logits, start), token_bytes, rule=rule, end=end, prune=prune)
-        self._origin = ByteState(self.table, b"", (self.table.whole,)).advance(lead)
+        self._empty = ByteState(self.table, b"", (self.table.whole,))
+        self._origin, self._canonical = self._empty.advance(lead), canonical
         self._lead_cost = self._origin.log_prob
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any, *, start: int | None = None, prune: float = 0.0) -> ByteLevelModel:
-        """A model with its byte-pair tokenizer: a `TokenizerFile`, or one of the package tokenizers.
+        """A model with its tokenizer: a `TokenizerFile`, or one of the package tokenizers.
+
+        Under WordPiece and Unigram many texts are one to the model (case, white space, forms of characters), and the
+        bytes are those of the text as it is read; see `sememe.vocab.canonical`. Texts that are given are brought to
+        that form, what is added comes in it.
 
         Raises
         ------
         InputError
-            A tokenizer that does not spell every byte of a text, as WordPiece.
+            A tokenizer for which no exact law of bytes is known, with the reason.
         """
+        file = tokenizer_file(tokenizer)
+        end = {file.roles[role] for role in ("eos",) if role in file.roles}
+        known: dict[str, Any] = {"end": end, "start": start, "prune": prune}
+        if file.kind in ("wordpiece", "unigram"):
+            rule = _spelled_rule(file)
+            lead = rule.canonical.lead
+            return cls(model, rule.texts, rule=rule, lead=lead, canonical=rule.canonical.bytes, **known)
         from sememe.vocab.pair_rule import PairRule
 
-        file = tokenizer_file(tokenizer)
         _check_spelling(file)
         first = file.encode("a")
         lead = b"".join(file.text_of(n) or b"" for n in first).removesuffix(b"a")
         if lead not in (b"", b" "):
             raise InputError(f"the tokenizer writes 'a' as {lead + b'a'!r}", where=file.where)
         texts = [file.text_of(number) for number in range(len(file.tokens))]
-        end = {file.roles[role] for role in ("eos",) if role in file.roles}
-        return cls(model, texts, rule=PairRule(file), end=end, lead=lead, start=start, prune=prune)
+        return cls(model, texts, rule=PairRule(file), lead=lead, **known)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str], *, prune: float = 0.0) -> ByteLevelModel:
@@ -170,7 +185,8 @@ class ByteLevelModel:
         from sememe.vocab.tokenizer import TokenizerFile
 
         file = TokenizerFile.open(folder)
-        _check_spelling(file)
+        if file.kind not in ("wordpiece", "unigram"):
+            _check_spelling(file)
         model = load_model(os.fspath(folder))
         start = file.roles.get("bos", getattr(model.config, "bos_token_id", None))
         rows = model.get_output_embeddings().weight.shape[0]
@@ -182,7 +198,9 @@ class ByteLevelModel:
 
     def state(self, text: bytes | str = b"") -> ByteState:
         """The state after a text."""
-        return self._origin.advance(_raw(text))
+        if self._canonical is None:
+            return self._origin.advance(_raw(text))
+        return self._empty.advance(self._canonical(_raw(text)))
 
     def law(self, text: bytes | str) -> Law:
         """See `ByteState.law`."""
@@ -227,10 +245,18 @@ def _check_spelling(file: TokenizerFile) -> None:
     """Refuse a tokenizer whose tokens do not spell the bytes of a text in one way."""
     if file.kind != "byte-bpe" and not (file.kind == "bpe" and file.metaspace and file.model.get("byte_fallback")):
         raise InputError(
-            f"a {file.kind} tokenizer loses or changes bytes, or has more than one way to write a text",
+            f"a {file.kind} tokenizer writes what it does not know as one unknown token, whatever its bytes",
             where=file.where,
-            fix="give a model with byte-level BPE, or BPE with byte fall-back",
+            fix="give a model with byte-level BPE, BPE with byte fall-back, WordPiece or Unigram",
         )
+
+
+def _spelled_rule(file: TokenizerFile) -> GreedyRule | BestPathRule:
+    """Which sequences a WordPiece or Unigram tokenizer gives, and what they spell."""
+    from sememe.vocab.best_path_rule import BestPathRule
+    from sememe.vocab.greedy_rule import GreedyRule
+
+    return GreedyRule(file) if file.kind == "wordpiece" else BestPathRule(file)
 
 
 def _raw(text: bytes | str) -> bytes:

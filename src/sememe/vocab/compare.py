@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sememe import progress
 from sememe.errors import InputError, UsageError
 from sememe.vocab.folder import ModelFolder
-from sememe.vocab.initialize import WordVectors, make, methods
+from sememe.vocab.initialize import WordVectors, make, methods, quick
 from sememe.vocab.sample import Sample, from_texts, read_sample
 from sememe.vocab.subject import Subject, Trial, peak_memory
 from sememe.vocab.tokenizer import TokenizerFile
@@ -61,7 +61,7 @@ def compare(
     rate : float
         Highest learning rate.
     names : list of str, optional
-        Methods; see `sememe.vocab.initialize.methods`. All by default.
+        Methods; see `sememe.vocab.initialize.methods`. By default all but those that train on the model's loss.
     options : dict of method to dict, optional
         Their parameters.
     seeds : int
@@ -72,8 +72,9 @@ def compare(
     Returns
     -------
     dict
-        ``unit``, ``held_out``, and ``rows``, the original first, then by loss, then what was skipped. A row has
-        ``method``, ``skipped`` (why, or None), ``loss`` and ``trained`` (``value``, ``low``, ``high``, ``by_seed``;
+        ``unit``, ``held_out``, ``left_out`` (slow methods that were not named), and ``rows``, the original first, then
+        by loss, then what was skipped. A row has ``method``, ``skipped`` (why, or None), ``loss`` and ``trained``
+        (``value``, ``low``, ``high``, ``by_seed``;
         95 % intervals over seeds and texts), ``copied``, ``made``, ``fallback``, ``seconds`` and ``memory`` (bytes, of
         making the rows), ``train_seconds`` and ``train_memory``.
 
@@ -86,7 +87,8 @@ def compare(
     --------
     >>> sememe.vocab.compare("model", "donor", ["held-out.txt"])["rows"]  # doctest: +SKIP
     """
-    chosen = list(names) if names is not None else methods()
+    chosen = list(names) if names is not None else quick()
+    left_out = [] if names is not None else [name for name in methods() if name not in chosen]
     settings = {name: dict((options or {}).get(name, {})) for name in chosen}
     unused = sorted(set(options or {}) - set(chosen))
     if unused:
@@ -100,6 +102,7 @@ def compare(
     if steps and not learn.texts:
         raise UsageError("there is no text to train on", fix="give one, other than the held-out text")
     donor, notices = _donor(tokenizer)
+    donor = donor.fitting(folder)
     for role in folder.tables:  # a table with NaN is no method's fault
         folder.read(role)
         donor.table(role)
@@ -133,6 +136,7 @@ def compare(
         "held_out": {"texts": len(trial.texts), "bytes": race.bytes, "left_out": trial.left_out},
         "steps": steps,
         "seeds": seeds,
+        "left_out": left_out,
         "rows": [rows[0], *sorted(rows[1:], key=_rank)],
         "notices": notices,
     }

@@ -133,7 +133,8 @@ class DynamicTokenizer:
     def __call__(self, texts: Sequence[str]) -> DynamicBatch:
         """Tokens of a batch of texts."""
         sequences, words = [], []
-        for ids, of in map(self._words, texts):
+        for text in texts:
+            ids, of = word_numbers(self.tokenizer, text, special=self.special)
             sequences.append(ids[: self.most] if self.most else ids)
             words.append(of[: self.most] if self.most else of)
         return self.merge(sequences, words)
@@ -204,19 +205,33 @@ class DynamicTokenizer:
                 heapq.heappush(heap, (-counts[other], other))
         return pairs.symbols, merged
 
-    def _words(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids of a text, and which word each belongs to; -1 for special and added tokens."""
-        tokenizer = self.tokenizer
-        clean = text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-        encoding = tokenizer.backend.encode(clean, add_special_tokens=self.special)
-        fixed = tokenizer.special | tokenizer.added_ids
-        words = [-1 if word is None else word for word in encoding.word_ids]
-        if tokenizer.spec.get("pre_tokenizer") is None:  # the library sees one word; a leading space begins another
-            number, words = 0, []
-            for id_ in encoding.ids:
-                number += (tokenizer.text_of(id_) or b"").startswith(b" ")
-                words.append(number)
-        return encoding.ids, [-1 if id_ in fixed else word for id_, word in zip(encoding.ids, words, strict=True)]
+
+def word_numbers(
+    tokenizer: TokenizerFile, text: str, *, special: bool = True, unknown: bool = False
+) -> tuple[list[int], list[int]]:
+    """Ids of a text, and which word each belongs to; -1 for special and added tokens.
+
+    Parameters
+    ----------
+    tokenizer : TokenizerFile
+    text : str
+    special : bool
+        Add what the tokenizer's post-processor adds.
+    unknown : bool
+        The unknown token belongs to the word that it stands for.
+    """
+    clean = text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    encoding = tokenizer.backend.encode(clean, add_special_tokens=special)
+    fixed = tokenizer.special | tokenizer.added_ids
+    if unknown and tokenizer.unknown is not None:
+        fixed -= {tokenizer.unknown}
+    words = [-1 if word is None else word for word in encoding.word_ids]
+    if tokenizer.spec.get("pre_tokenizer") is None:  # the library sees one word; a leading space begins another
+        number, words = 0, []
+        for id_ in encoding.ids:
+            number += (tokenizer.text_of(id_) or b"").startswith(b" ")
+            words.append(number)
+    return encoding.ids, [-1 if id_ in fixed else word for id_, word in zip(encoding.ids, words, strict=True)]
 
 
 def _spelled(number: int, base: int, merged: list[tuple[int, ...]]) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sememe.vocab.tokenizer import TokenizerFile
 
 _BACK_OFF = 1.0  # weight of the shorter context, in occurrences
+_NOTHING = (1 << 21) - 1  # where a character has none before it; no code point is that high
 _FLOOR = 1e-7  # probability of a character that the sample does not have
 
 
@@ -41,7 +42,6 @@ class Spelling:
             for place in range(1, len(padded)):
                 for order in range(min(place, 2) + 1):
                     self._next[order][padded[place - order : place]][padded[place]] += count
-        self._logs: dict[str, float] = {}
         self._totals = [{c: sum(n.values()) for c, n in table.items()} for table in self._next]
 
     def probability(self, context: str, character: str) -> float:
@@ -54,17 +54,46 @@ class Spelling:
             value = (seen + _BACK_OFF * value) / (total + _BACK_OFF)
         return value
 
-    def score(self, text: str) -> float:
-        """Natural logarithm of the probability of a stretch of characters; a leading space is a word's beginning."""
-        text = text.lower()
-        start = 1 if text.startswith(" ") else 0
-        total = 0.0
-        for place in range(start, len(text)):
-            seen = text[max(place - 2, 0) : place + 1]
-            if seen not in self._logs:
-                self._logs[seen] = math.log(self.probability(seen[:-1], seen[-1]))
-            total += self._logs[seen]
-        return total
+    def scores(self, stretches: Stretches) -> NDArray[np.float64]:
+        """Natural logarithms of the probabilities of many stretches of characters, ``(n,)``."""
+        logs = [math.log(self.probability(seen[:-1], seen[-1])) for seen in stretches.seen]
+        return np.bincount(
+            stretches.owner, weights=np.array(logs)[stretches.which] if logs else None, minlength=stretches.count
+        ).astype(np.float64)
+
+
+class Stretches:
+    """Many short texts as the characters in them, each after up to two others, every different triple once.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        A leading space is a word's beginning, and nothing by itself.
+
+    Attributes
+    ----------
+    count : int
+    seen : list of str
+        The different triples, shorter at the beginning of a text.
+    which, owner : int64 ndarrays of shape (characters,)
+        For each character its triple and its text.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        lowered = [text.lower() for text in texts]
+        self.count = len(lowered)
+        lengths = np.array([len(text) for text in lowered], dtype=np.int64)
+        codes = np.frombuffer("".join(lowered).encode("utf-32-le", "surrogatepass"), dtype=np.uint32).astype(np.int64)
+        owner = np.repeat(np.arange(self.count), lengths)
+        place = np.arange(len(codes)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        # A character and its two predecessors in one number; no predecessor is the highest number there is.
+        before = [np.where(place >= back, np.roll(codes, back), _NOTHING) for back in (1, 2)]
+        packed = (before[1] << 42) | (before[0] << 21) | codes
+        counted = (place > 0) | (codes != ord(" "))
+        self.owner = owner[counted]
+        triples, self.which = np.unique(packed[counted], return_inverse=True)
+        parts = [((triples >> shift) & _NOTHING).tolist() for shift in (42, 21, 0)]
+        self.seen = ["".join(chr(code) for code in triple if code != _NOTHING) for triple in zip(*parts, strict=True)]
 
 
 def chances(tokenizer: TokenizerFile, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> NDArray[np.float64]:
@@ -91,11 +120,12 @@ def chances(tokenizer: TokenizerFile, texts: Sequence[str], encoded: Sequence[Se
     one, other = (_used(encoded[half::2], len(spelled))[rows] for half in (0, 1))
     strings = [spelled[number] or "" for number in rows.tolist()]
     fixed = _fixed_features(tokenizer, strings, rows)
-    before = _features(Spelling(texts[::2]), strings, fixed)
+    stretches = Stretches(strings)
+    before = _features(Spelling(texts[::2]), stretches, fixed)
     centre, scale = before.mean(axis=0), before.std(axis=0) + 1e-9
     unused = ~one  # what is used already need not be predicted
     weights = _logistic((before[unused] - centre) / scale, other[unused].astype(np.float64))
-    now = (_features(Spelling(texts), strings, fixed) - centre) / scale
+    now = (_features(Spelling(texts), stretches, fixed) - centre) / scale
     out[rows] = now @ weights[1:] + weights[0]
     return out
 
@@ -152,8 +182,8 @@ def _fixed_features(tokenizer: TokenizerFile, strings: Sequence[str], rows: NDAr
     return np.column_stack([lengths, np.log(lengths), common, rows / len(tokenizer.tokens), begins])
 
 
-def _features(spelling: Spelling, strings: Sequence[str], fixed: NDArray[np.float64]) -> NDArray[np.float64]:
-    score = np.array([spelling.score(text) for text in strings])
+def _features(spelling: Spelling, stretches: Stretches, fixed: NDArray[np.float64]) -> NDArray[np.float64]:
+    score = spelling.scores(stretches)
     return np.column_stack([score, score / fixed[:, 0], score / np.sqrt(fixed[:, 0]), fixed])
 
 

@@ -185,7 +185,13 @@ def law_of(model: Any, start: int | None = None) -> TokenLaw:
 
 
 def load_model(folder: str) -> Any:
-    """The causal model of a Hugging Face folder, in float32."""
+    """The causal model of a Hugging Face folder, in float32.
+
+    Raises
+    ------
+    InputError
+        A model that transformers does not load as a causal one, or that looks at both sides.
+    """
     try:
         import torch
         import transformers
@@ -195,7 +201,13 @@ def load_model(folder: str) -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
-        return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        names = [str(name) for name in model.config.architectures or []]
+        if any("MaskedLM" in name or name.endswith("ForPreTraining") for name in names):
+            raise InputError(f"{names[0]} looks at both sides and gives no law of the next token", where=folder)
+        return model
+    except InputError:
+        raise
     except (ValueError, OSError, KeyError) as error:
         raise InputError(f"transformers cannot load a causal model here ({error})", where=folder) from None
     finally:

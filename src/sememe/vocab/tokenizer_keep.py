@@ -125,3 +125,39 @@ def renumber_spec(spec: dict[str, Any], new: Mapping[int, int]) -> None:
                 if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[1], int):
                     entry[name] = [pair[0], new[pair[1]]]
             stack += [value for key, value in entry.items() if key not in ("ids", "sep", "cls")]
+
+
+def exchange(tokenizer: TokenizerFile, one: int, other: int) -> TokenizerFile:
+    """The same tokenizer with the ids of two tokens exchanged.
+
+    Raises
+    ------
+    InputError
+        Where the order of the vocabulary is its numbering, and one of the two is no entry of it.
+    """
+    if one == other:
+        return tokenizer
+    new = {number: number for number in range(len(tokenizer.tokens))} | {one: other, other: one}
+    vocabulary = tokenizer.model["vocab"]
+    model = dict(tokenizer.model)
+    if isinstance(vocabulary, dict):
+        entries = {token: new[number] for token, number in vocabulary.items()}
+        # An added token among the others must be an entry, or it would be numbered behind them.
+        entries |= {tokenizer.tokens[number]: new[number] for number in (one, other) if tokenizer.tokens[number]}
+        model["vocab"] = dict(sorted(entries.items(), key=lambda pair: pair[1]))
+    else:
+        if max(one, other) >= len(vocabulary):
+            raise InputError(
+                f"{tokenizer.tokens[max(one, other)]!r} is no entry of the vocabulary, so it cannot get another id",
+                where=tokenizer.where,
+            )
+        entries_list = list(vocabulary)
+        entries_list[one], entries_list[other] = entries_list[other], entries_list[one]
+        model["vocab"] = entries_list
+        if isinstance(model.get("unk_id"), int):
+            model["unk_id"] = new[model["unk_id"]]
+    spec = {key: copy.deepcopy(value) for key, value in tokenizer.spec.items() if key != "model"} | {"model": model}
+    renumber_spec(spec, new)
+    changed = tokenizer.with_spec(spec, new)
+    changed.check()
+    return changed

@@ -19,6 +19,8 @@ from sememe.vocab.initialize import Initializer, Problem, WordVectors, make
 from sememe.vocab.sample import Sample, from_texts, read_sample
 from sememe.vocab.tensors import Tensor
 from sememe.vocab.tokenizer import TokenizerFile
+from sememe.vocab.tokenizer_keep import exchange
+from sememe.vocab.writing import fixed_padding
 
 _FEW = 16  # shared tokens below which two vocabularies have nothing in common worth the name
 
@@ -32,10 +34,13 @@ class Donor:
     tokenizer : TokenizerFile
     folder : ModelFolder or None
         Its model, where there is one beside the tokenizer.
+    exchanged : (int, int)
+        Two ids that are exchanged in ``tokenizer``, not in the model; equal ones where none are.
     """
 
     tokenizer: TokenizerFile
     folder: ModelFolder | None = None
+    exchanged: tuple[int, int] = (0, 0)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, weights: bool = False) -> Donor:
@@ -67,7 +72,19 @@ class Donor:
         """The table of a role (``input``, ``output``); a donor with a tied table, or without head, has one for both."""
         if self.folder is None:
             return None
-        return self.folder.read(role if role in self.folder.tables else "input")
+        table = self.folder.read(role if role in self.folder.tables else "input")
+        one, other = self.exchanged
+        if one != other:
+            table[[one, other]] = table[[other, one]]
+        return table
+
+    def fitting(self, model: ModelFolder) -> Donor:
+        """Itself, or with its padding token at the number from which a model counts its positions."""
+        fixed = fixed_padding(model)
+        pad = None if fixed is None else moved_ids(model, model.tokenizer(), self.tokenizer).get(fixed)
+        if fixed is None or pad is None or pad == fixed or fixed >= len(self.tokenizer.tokens):
+            return self
+        return replace(self, tokenizer=exchange(self.tokenizer, pad, fixed), exchanged=(pad, fixed))
 
 
 def new_tables(
@@ -135,7 +152,8 @@ def transplant(
     """Give a model the tokenizer of a donor.
 
     Rows of tokens that both vocabularies have are copied to the bit, special tokens by their role; the others are
-    made by the method, for the input and the output table each in its own right.
+    made by the method, for the input and the output table each in its own right. Where a model counts its positions
+    from the padding token (RoBERTa and its kin), the donor's padding token takes that number, and another token its.
 
     Parameters
     ----------
@@ -177,6 +195,7 @@ def transplant(
     donor = Donor.open(tokenizer, weights="donor" in initializer.needs)
     if donor.folder is None and any("donor" in need.split("|") for need in initializer.needs):
         donor = _with_weights(donor, tokenizer, bool(text or texts or words or embed))
+    donor = donor.fitting(folder)
     sample = from_texts(texts) if texts is not None else read_sample(text) if text else Sample()
     known = {"text": sample.texts, "words": words, "embed": embed, "seed": seed}
     tables, report = new_tables(folder, donor, initializer, **known)

@@ -17,10 +17,11 @@ from sememe.errors import InputError
 from sememe.vocab.folder import ModelFolder, write_folder
 from sememe.vocab.plausible import fill_order
 from sememe.vocab.sample import Sample, from_texts, read_sample
-from sememe.vocab.tensors import FLOATS, widen
+from sememe.vocab.tensors import FLOATS, Tensor, widen
 from sememe.vocab.tokenizer import TokenizerFile
-from sememe.vocab.tokenizer_keep import characters, complete
+from sememe.vocab.tokenizer_keep import characters, complete, exchange
 from sememe.vocab.unreachable import find_unreachable
+from sememe.vocab.writing import fixed_padding
 
 _SHARE = 0.6  # of the table that is filled up at the most when nothing is asked for
 _ENOUGH = 32_768  # tokens, or four times those seen: more is not filled up
@@ -36,7 +37,7 @@ class Choice:
     tokenizer : TokenizerFile
         The trimmed one.
     rows : int64 ndarray of shape (v_new,)
-        The old id of each new one, ascending.
+        The old id of each new one, ascending but for a token that keeps its number.
     reasons : dict of str to int
         How many tokens stay for which reason, each counted once, for the first that holds: ``special``, ``seen``,
         ``asked``, ``characters``, ``merges`` (on the way to a kept token), ``likely``.
@@ -88,7 +89,12 @@ class VocabularyTrimmer:
         self.size, self.multiple_of = size, multiple_of
 
     def choose(
-        self, tokenizer: TokenizerFile, sample: Sample, keep: Iterable[str] = (), ids: Iterable[int] = ()
+        self,
+        tokenizer: TokenizerFile,
+        sample: Sample,
+        keep: Iterable[str] = (),
+        ids: Iterable[int] = (),
+        fixed: int | None = None,
     ) -> Choice:
         """Choose tokens for a sample.
 
@@ -100,22 +106,25 @@ class VocabularyTrimmer:
             Tokens as the vocabulary writes them, or texts whose tokens shall stay.
         ids : iterable of int
             Tokens that must stay, such as those that a configuration names.
+        fixed : int, optional
+            A token that must keep its number: see `sememe.vocab.writing.fixed_padding`.
 
         Raises
         ------
         InputError
-            A size below what cannot go.
+            A size below what cannot go, or not above ``fixed``.
         """
         total = sum(1 for token in tokenizer.tokens if token)
         wanted = self._wanted(total)
         encoded = tokenizer.encode_batch(sample.texts)
         counts = Counter(number for ids in encoded for number in ids)
         counts.update(number for ids in tokenizer.encode_batch(sample.pieces) for number in ids if number not in counts)
-        fixed = complete(tokenizer, (number for number in ids if number < len(tokenizer.tokens)))
+        named = {number for number in ids if number < len(tokenizer.tokens)}
+        special = complete(tokenizer, named if fixed is None else named | {fixed})
         asked = {number for line in keep for number in _asked(tokenizer, line)}
         unreachable = find_unreachable(tokenizer, set(counts)).reasons.keys()
         single = characters(tokenizer) - unreachable
-        base = complete(tokenizer, fixed | asked | single)
+        base = complete(tokenizer, special | asked | single)
         kept = complete(tokenizer, base | set(counts))
         dropped: set[int] = set()
         if wanted is not None and len(kept) > wanted:
@@ -127,9 +136,11 @@ class VocabularyTrimmer:
             order = fill_order(tokenizer, sample.texts, encoded)
             likely = _fill(tokenizer, (n for n in order if n not in unreachable), kept, goal - len(kept))
         trimmed, rows = tokenizer.keep(sorted(kept | likely))
+        if fixed is not None:
+            trimmed, rows = _settled(trimmed, rows, fixed)
         reasons = {"special": 0, "seen": 0, "asked": 0, "characters": 0, "merges": 0, "likely": 0}
         for number in rows.tolist():
-            reasons[_reason(number, fixed, counts, asked, single, kept)] += 1
+            reasons[_reason(number, special, counts, asked, single, kept)] += 1
         checked = check_same(tokenizer, trimmed, rows, [*sample.texts, *sample.pieces])
         lost = sum(counts[number] for number in dropped) / max(sum(counts.values()), 1)
         return Choice(trimmed, rows, reasons, len(dropped), lost, checked)
@@ -170,7 +181,32 @@ class VocabularyTrimmer:
     def trim(self, model: ModelFolder, out: str | os.PathLike[str], choice: Choice, **surgery: Any) -> Path:
         """Write the smaller model; see `sememe.vocab.folder.write_folder`."""
         check_rows(model, choice.rows)
-        return write_folder(model, out, tokenizer=choice.tokenizer, rows=choice.rows, surgery=surgery)
+        if (np.diff(choice.rows) > 0).all():
+            return write_folder(model, out, tokenizer=choice.tokenizer, rows=choice.rows, surgery=surgery)
+        ids = {int(old): new for new, old in enumerate(choice.rows.tolist())}
+        tables = {t.name: _picked(model, t, choice.rows) for t in model.layout.all}
+        return write_folder(model, out, tokenizer=choice.tokenizer, tables=tables, ids=ids, surgery=surgery)
+
+
+def _settled(tokenizer: TokenizerFile, rows: NDArray[np.int64], fixed: int) -> tuple[TokenizerFile, NDArray[np.int64]]:
+    """One token back at its old number, another in its new one."""
+    place = int(np.searchsorted(rows, fixed))
+    if len(rows) <= fixed:
+        raise InputError(
+            f"positions are counted from the padding token, {fixed}, and only {len(rows)} tokens would be left",
+            where=tokenizer.where,
+            fix=f"choose a size above {fixed}",
+        )
+    if place == fixed:
+        return tokenizer, rows
+    moved = rows.copy()
+    moved[[place, fixed]] = rows[[fixed, place]]
+    return exchange(tokenizer, place, fixed), moved
+
+
+def _picked(model: ModelFolder, tensor: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The rows of a table, or the entries of a bias, in an order of their own."""
+    return np.ascontiguousarray(model.read(tensor.name).take(rows, axis=0 if tensor.shape[0] == model.size else 1))
 
 
 def default_size(total: int, seen: int) -> int:
@@ -247,6 +283,7 @@ def check_same(
 
 def check_rows(model: ModelFolder, rows: NDArray[np.int64]) -> None:
     """Refuse tables that hold NaN or infinity in a row that is kept."""
+    rows = np.sort(rows)
     for tensor in model.tables.values():
         for first, values in tensor.blocks():
             begin, end = np.searchsorted(rows, [first, first + len(values)])
@@ -304,7 +341,7 @@ def trim(
     if languages:
         sample = sample.only(languages)
     trimmer = VocabularyTrimmer(size, multiple_of)
-    choice = trimmer.choose(tokenizer, sample, keep, folder.named_ids())
+    choice = trimmer.choose(tokenizer, sample, keep, folder.named_ids(), fixed_padding(folder))
     before, after = folder.size, len(choice.rows)
     summary: dict[str, Any] = {
         "operation": "trim",

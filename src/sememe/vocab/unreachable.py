@@ -82,10 +82,13 @@ def find_unreachable(tokenizer: TokenizerFile, seen: Collection[int] = ()) -> Un
             unjudged += 1
         else:
             texts[number] = text
-    reasons = _by_model(tokenizer, texts)
-    open_ = {number: text for number, text in texts.items() if number not in reasons}
     letters = _letters(tokenizer)
+    open_ = dict(texts)
+    reasons: dict[int, str] = {}
     for turn in range(len(_BEGINNINGS) + 8):
+        if turn == 1:  # most tokens stand for themselves: the others are worth asking the model about
+            reasons = _by_model(tokenizer, open_)
+            open_ = {number: text for number, text in open_.items() if number not in reasons}
         if not open_:
             break
         numbers = list(open_)

@@ -112,15 +112,21 @@ def write_folder(
     return target
 
 
+def fixed_padding(source: ModelFolder) -> int | None:
+    """The id of the padding token, where the model counts its positions from there and it must keep its number."""
+    settings = text_config(source.config)
+    pad = settings.get("pad_token_id")
+    return pad if settings.get("model_type") in _FROM_PADDING and isinstance(pad, int) else None
+
+
 def _check_positions(source: ModelFolder, ids: Mapping[int, int | None] | None) -> None:
     """Refuse to move the padding token of a model that counts its positions from there."""
-    settings = text_config(source.config)
-    kind, pad = settings.get("model_type"), settings.get("pad_token_id")
-    if ids is not None and kind in _FROM_PADDING and isinstance(pad, int) and ids.get(pad) != pad:
+    pad = fixed_padding(source)
+    if ids is not None and pad is not None and ids.get(pad) != pad:
         raise InputError(
-            f"a model of type {kind} counts positions from its padding token, {pad}, which would become {ids.get(pad)}",
+            f"this model counts positions from its padding token, {pad}, which would become {ids.get(pad)}",
             where=str(source.path),
-            fix=f"give a tokenizer whose padding token has the id {pad}",
+            fix="give a tokenizer that has a padding token, and more tokens than that id",
         )
 
 

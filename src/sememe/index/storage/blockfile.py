@@ -216,6 +216,11 @@ class BlockFile:
         """Whether no block is left to check."""
         return self._all_checked
 
+    @property
+    def unchecked(self) -> tuple[NDArray[np.uint8], int] | None:
+        """For each block whether it was checked, ``(blocks,)``, and its bytes; None once all were."""
+        return None if self._all_checked else (self._checked.view(np.uint8), BLOCK)
+
     def ensure(self, start: int, stop: int) -> None:
         """Check every block that holds a byte of ``[start, stop)`` and has not been checked yet."""
         if self._all_checked or start >= stop:

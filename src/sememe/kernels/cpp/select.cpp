@@ -49,32 +49,29 @@ nb::tuple select_mask(Array<uint8_t> mask, int64_t most) {
   return nb::make_tuple(found, bits, rows_of(words, count, found));
 }
 
-bool fits(const Array<uint64_t>& words, int64_t n) {
-  const int64_t count = words.shape(0);
-  return n >= 0 && count == (n + 63) / 64 && !(n % 64 && words.data()[count - 1] >> (n % 64));
-}
-
 nb::tuple select_words(Array<uint64_t> words, int64_t n, int64_t most) {
   const int64_t count = words.shape(0);
-  if (!fits(words, n))
-    throw std::invalid_argument("the bits do not fit the rows");
-  int64_t found = 0;
-  for (int64_t w = 0; w < count; ++w) found += __builtin_popcountll(words.data()[w]);
+  if (!bits_fit(words.data(), count, n)) throw std::invalid_argument("the bits do not fit the rows");
+  const int64_t found = SEMEME_PICK(count_bits)(words.data(), count);
   if (found > most) return nb::make_tuple(found, words, nb::none());
   return nb::make_tuple(found, words, rows_of(words.data(), count, found));
 }
 
 // Whether every block of `block` bytes that holds a byte of one of the rows is marked.
-bool all_marked(Array<uint8_t> marks, Array<int64_t> rows, int64_t width, int64_t block) {
-  const int64_t count = marks.shape(0), found = rows.shape(0);
-  if (width < 1 || block < 1) throw std::invalid_argument("arguments of all_marked do not fit together");
+bool marked(const Array<uint8_t>& marks, const int64_t* rows, int64_t found, int64_t width, int64_t block) {
+  const int64_t count = marks.shape(0);
   for (int64_t i = 0; i < found; ++i) {
-    const int64_t row = rows.data()[i];
+    const int64_t row = rows[i];
     if (row < 0 || row > count * block / width) return false;
     for (int64_t at = row * width / block, last = (row * width + width - 1) / block; at <= last; ++at)
       if (at >= count || !marks.data()[at]) return false;
   }
   return true;
+}
+
+bool all_marked(Array<uint8_t> marks, Array<int64_t> rows, int64_t width, int64_t block) {
+  if (width < 1 || block < 1) throw std::invalid_argument("arguments of all_marked do not fit together");
+  return marked(marks, rows.data(), rows.shape(0), width, block);
 }
 
 struct Best {
@@ -88,9 +85,10 @@ struct Best {
 // Bits and row numbers of a filter, a stretch at a time; the vectors of the first rows are asked for meanwhile.
 class Picked {
  public:
-  // With a mask the words are written, without one they are read; how many rows pass. Rows are listed up to `most`.
+  // With a mask the words are written, without one they are read; how many rows pass, and no exact number where they
+  // are more than `most` and the words are there already. Rows are listed up to `most`.
   int64_t pick(const uint8_t* mask, uint64_t* words, int64_t n, int64_t most, const uint8_t* values, int64_t bytes) {
-    rows_.reset(new int64_t[std::min(n, most) + kStretch + 8]);
+    rows_.reset(new int64_t[std::min(n, most) + 8]);
     int64_t found = 0;
     for (int64_t start = 0; start < n; start += kStretch) {
       const int64_t length = std::min(kStretch, n - start), count = (length + 63) / 64;
@@ -99,7 +97,7 @@ class Picked {
       if (mask)
         some = SEMEME_PICK(pack_mask)(mask + start, length, here);
       else
-        for (int64_t w = 0; w < count; ++w) some += __builtin_popcountll(here[w]);
+        some = SEMEME_PICK(count_bits)(here, count);
       if (some && found + some <= most) {
         int64_t* rows = rows_.get() + found;
         SEMEME_PICK(select_bits)(here, count, rows);
@@ -110,6 +108,7 @@ class Picked {
         }
       }
       found += some;
+      if (found > most && !mask) break;
     }
     return found;
   }
@@ -156,20 +155,27 @@ nb::tuple best_of(const Rows& table, const Table<float>& queries, const int64_t*
 
 template <class T>
 nb::tuple best_selected(Table<T> values, Table<float> queries, std::optional<Array<uint8_t>> mask,
-                        std::optional<Array<uint64_t>> given, int64_t k, int64_t most, int threads) {
+                        std::optional<Array<uint64_t>> given, std::optional<Array<uint8_t>> marks, int64_t block,
+                        int64_t k, int64_t most, int threads) {
   const int64_t n = values.shape(0), d = values.shape(1), count = (n + 63) / 64;
   if (mask.has_value() == given.has_value() || (mask && static_cast<int64_t>(mask->shape(0)) != n) ||
-      (given && !fits(*given, n)) || static_cast<int64_t>(queries.shape(1)) != d || k < 1)
+      (given && !bits_fit(given->data(), given->shape(0), n)) || static_cast<int64_t>(queries.shape(1)) != d || k < 1 || block < 1)
     throw std::invalid_argument("arguments of best_selected do not fit together");
-  uint64_t* words = new uint64_t[count + 1];
-  Result<uint64_t> bits = owned(words, count);
-  if (given) std::copy(given->data(), given->data() + count, words);
+  const int64_t width = d * static_cast<int64_t>(sizeof(T));
+  // Words that were given are only read.
+  uint64_t* words = given ? const_cast<uint64_t*>(given->data()) : new uint64_t[count + 1];
+  nb::object bits = given ? nb::none() : nb::cast(owned(words, count));
   Picked picked;
   const auto* bytes = reinterpret_cast<const uint8_t*>(values.data());
-  const int64_t found =
-      picked.pick(mask ? mask->data() : nullptr, words, n, most, bytes, d * static_cast<int64_t>(sizeof(T)));
-  if (found > most) return nb::make_tuple(bits, nb::none());
-  return nb::make_tuple(bits, best_of({values.data(), d, sizeof(T)}, queries, picked.rows(), found, k, threads));
+  const int64_t found = picked.pick(mask ? mask->data() : nullptr, words, n, most, bytes, width);
+  if (found > most) return nb::make_tuple(bits, nb::none(), nb::none());
+  if (marks && !marked(*marks, picked.rows(), found, width, block)) {
+    int64_t* rows = new int64_t[found + 1];
+    std::copy(picked.rows(), picked.rows() + found, rows);
+    return nb::make_tuple(bits, nb::none(), nb::cast(owned(rows, found)));
+  }
+  return nb::make_tuple(bits, best_of({values.data(), d, sizeof(T)}, queries, picked.rows(), found, k, threads),
+                        nb::none());
 }
 
 }  // namespace
@@ -181,12 +187,16 @@ void bind_select(nb::module_& m) {
   m.def("all_marked", &all_marked, nb::arg("marks"), nb::arg("rows"), nb::arg("width"), nb::arg("block"),
         "Whether all blocks under some rows are marked; not for rows that lie outside.");
   m.def("best_selected_single", &best_selected<float>, nb::arg("values"), nb::arg("queries"),
-        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
-        "Bits of the mask, and scores and rows (q, k') of the best (None: more than `most` pass).");
+        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("marks").none(), nb::arg("block"), nb::arg("k"),
+        nb::arg("most"), nb::arg("threads"),
+        "Bits of the mask (None: they were given); scores and rows (q, k') of the best (None: more than `most` pass, or a block of `block` bytes "
+        "under one of them is not marked: then the rows themselves follow).");
   m.def("best_selected_half", &best_selected<uint16_t>, nb::arg("values"), nb::arg("queries"),
-        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
+        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("marks").none(), nb::arg("block"), nb::arg("k"),
+        nb::arg("most"), nb::arg("threads"),
         "The same for vectors in half precision, as uint16.");
   m.def("best_selected_bytes", &best_selected<int8_t>, nb::arg("values"), nb::arg("queries"),
-        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("k"), nb::arg("most"), nb::arg("threads"),
+        nb::arg("mask").none(), nb::arg("words").none(), nb::arg("marks").none(), nb::arg("block"), nb::arg("k"),
+        nb::arg("most"), nb::arg("threads"),
         "The same for int8 vectors.");
 }

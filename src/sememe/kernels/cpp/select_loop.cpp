@@ -51,6 +51,12 @@ int64_t pack_mask(const uint8_t* mask, int64_t n, uint64_t* words) {
   return found;
 }
 
+int64_t count_bits(const uint64_t* words, int64_t count) {
+  int64_t found = 0;
+  for (int64_t w = 0; w < count; ++w) found += __builtin_popcountll(words[w]);
+  return found;
+}
+
 int64_t select_bits(const uint64_t* words, int64_t count, int64_t* rows) {
   int64_t* to = rows;
   for (int64_t w = 0; w < count; ++w) {

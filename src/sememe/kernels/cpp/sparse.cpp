@@ -1,13 +1,10 @@
-// The binding of exact search over inverted lists: walks over blocks of passages, keeps candidates, scores them exactly.
-#include "sparse.h"
-
+// The binding of exact search over inverted lists: by numbers of lists, or from words to passages in one call.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
-#include <cstring>
-#include <limits>
+#include <cmath>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -16,7 +13,7 @@
 
 #include "answer.h"
 #include "parallel.h"
-#include "ranking.h"
+#include "sparse_search.h"
 
 namespace nb = nanobind;
 using namespace sememe;
@@ -26,172 +23,6 @@ namespace {
 template <class T, int dims>
 using Array = nb::ndarray<const T, nb::numpy, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
 using Bytes = Array<uint8_t, 1>;
-
-enum class Values : int { bytes = 0, halves = 1, counts = 2, wide_counts = 3 };
-
-// The inverted lists of one segment.
-struct Lists {
-  const uint32_t* rows;
-  const uint8_t* values;
-  Values kind;
-  int64_t passages;
-  const uint8_t* allowed;   // a bit for each passage, or null
-  const float* norms;       // for counts: k1 * (1 - b + b * length / mean), roughly
-  const uint32_t* lengths;  // and what they are made of, for the exact score
-  double k1, b, mean;
-
-  int width() const { return kind == Values::halves || kind == Values::wide_counts ? 2 : 1; }
-
-  bool may(int64_t row) const { return !allowed || (allowed[row / 8] >> (row % 8) & 1); }
-
-  double value(int64_t at, float scale) const {
-    if (width() == 1) return kind == Values::bytes ? values[at] * scale : values[at];
-    uint16_t narrow;
-    std::memcpy(&narrow, values + 2 * at, 2);
-    if (kind == Values::wide_counts) return narrow;
-    const uint32_t wide = (static_cast<uint32_t>(narrow & 0x7FFF) << 13) | (static_cast<uint32_t>(narrow & 0x8000) << 16);
-    float value;
-    std::memcpy(&value, &wide, 4);
-    return value * 0x1p112f;  // exact for finite numbers
-  }
-
-  // What one posting adds to a score, by the formula.
-  double part(int64_t at, double weight, float scale) const {
-    const double here = value(at, scale);
-    if (kind == Values::bytes || kind == Values::halves) return weight * here;
-    const double norm = k1 * (1.0 - b + b * static_cast<double>(lengths[rows[at]]) / mean);
-    return weight * here / (here + norm);
-  }
-};
-
-// A term of a query: its list is [start, stop), of which [from, to) lies in the block at hand.
-struct Term {
-  int64_t start, stop;
-  double weight;
-  float scale;
-  int64_t from, to;
-};
-
-// The first of [at, end) that is not below `row`, without branches to mispredict; at < end.
-const uint32_t* first_from(const uint32_t* at, const uint32_t* end, uint32_t row) {
-  int64_t n = end - at;
-  while (n > 1) {
-    const int64_t half = n / 2;
-    at += at[half - 1] < row ? half : 0;
-    n -= half;
-  }
-  return at + (*at < row);
-}
-
-class Search {
- public:
-  Search(const Lists& lists, int64_t k)
-      : lists_(lists), k_(k), totals_(kept()) {}
-
-  // The best passages of one query, best first: at most k, those with a score above zero.
-  const std::vector<Candidate>& run(std::vector<Term>& terms) {
-    // Every part of a sum is at least zero, so the error of a float sum is relative to the sum.
-    candidates_.start(k_, 1.0f - static_cast<float>((terms.size() + 8) * 4e-7), 0.0f);
-    for (Term& term : terms) term.to = term.start;
-    for (int64_t base = 0; base < lists_.passages; base += kSparseBlock) {
-      const int64_t size = std::min(kSparseBlock, lists_.passages - base);
-      int64_t touched = 0;
-      for (Term& term : terms) {
-        term.from = term.to;
-        term.to = term.stop;
-        if (base + size < lists_.passages && term.from < term.stop)
-          term.to = first_from(lists_.rows + term.from, lists_.rows + term.stop, static_cast<uint32_t>(base + size)) -
-                    lists_.rows;
-        if (term.to > term.from) add(term, static_cast<uint32_t>(base));
-        touched += term.to - term.from;
-      }
-      if (touched * 8 < size)
-        visit(terms, base);
-      else
-        sweep(base, size);
-    }
-    rescore(terms, candidates_.settle());
-    return best_;
-  }
-
- private:
-  static constexpr int64_t kStretch = 1024;
-  static constexpr float kAbove = std::numeric_limits<float>::denorm_min();  // the least score above zero
-
-  static float* kept() {
-    thread_local std::vector<float> totals(kSparseBlock, 0.0f);  // left zero after every query
-    return totals.data();
-  }
-
-  void add(const Term& term, uint32_t base) {
-    const int64_t n = term.to - term.from;
-    const uint32_t* rows = lists_.rows + term.from;
-    const uint8_t* values = lists_.values + lists_.width() * term.from;
-    const float weight = static_cast<float>(term.weight);
-    if (lists_.kind == Values::bytes)
-      SEMEME_PICK(add_bytes)(rows, values, n, weight * term.scale, base, totals_);
-    else if (lists_.kind == Values::halves)
-      SEMEME_PICK(add_halves)(rows, reinterpret_cast<const uint16_t*>(values), n, weight, base, totals_);
-    else
-      SEMEME_PICK(add_counts)
-      (rows, values, lists_.kind == Values::wide_counts, n, weight, lists_.norms, base, totals_);
-  }
-
-  // Few postings: look at their passages only.
-  void visit(const std::vector<Term>& terms, int64_t base) {
-    float* const totals = totals_ - base;
-    float least = std::max(candidates_.floor(), kAbove);
-    for (const Term& term : terms) {
-      const uint32_t* const end = lists_.rows + term.to;
-      for (const uint32_t* at = lists_.rows + term.from; at < end; ++at) {
-        const float total = totals[*at];
-        totals[*at] = 0.0f;
-        if (total < least) continue;
-        if (lists_.may(*at)) candidates_.offer(total, *at);
-        least = std::max(candidates_.floor(), kAbove);
-      }
-    }
-  }
-
-  // Many: look at all totals, some at a time so that the floor rises between.
-  void sweep(int64_t base, int64_t size) {
-    auto take = SEMEME_PICK(take_totals);
-    found_.resize(kStretch);
-    scores_.resize(kStretch);
-    for (int64_t start = 0; start < size; start += kStretch) {
-      const uint8_t* allowed = lists_.allowed ? lists_.allowed + (base + start) / 8 : nullptr;
-      const int64_t count = take(totals_ + start, std::min(kStretch, size - start), candidates_.floor(), allowed,
-                                 found_.data(), scores_.data());
-      for (int64_t i = 0; i < count; ++i)
-        if (scores_[i] >= candidates_.floor()) candidates_.offer(scores_[i], base + start + found_[i]);
-    }
-  }
-
-  // Term by term in the query's order, as a loop over one passage would add them.
-  void rescore(const std::vector<Term>& terms, const std::vector<Candidate>& candidates) {
-    sums_.assign(candidates.size(), 0.0);
-    for (const Term& term : terms) {
-      const uint32_t *at = lists_.rows + term.start, *end = lists_.rows + term.stop;
-      for (size_t i = 0; i < candidates.size() && at < end; ++i) {
-        at = first_from(at, end, static_cast<uint32_t>(candidates[i].row));
-        if (at < end && *at == candidates[i].row) sums_[i] += lists_.part(at - lists_.rows, term.weight, term.scale);
-      }
-    }
-    best_.clear();
-    for (size_t i = 0; i < candidates.size(); ++i)
-      if (sums_[i] > 0) best_.push_back({static_cast<float>(sums_[i]), candidates[i].row});
-    keep_best(best_, k_);
-  }
-
-  const Lists& lists_;
-  int64_t k_;
-  float* totals_;
-  Candidates candidates_;
-  std::vector<uint32_t> found_;
-  std::vector<float> scores_;
-  std::vector<double> sums_;
-  std::vector<Candidate> best_;
-};
 
 // starts (v + 1): where each list begins; numbers (t): the list of each term asked for, -1 for none; queries (q + 1):
 // the terms of each query.
@@ -257,35 +88,132 @@ std::string utf8(nb::handle text) {
   return std::string(PyBytes_AsString(bytes.ptr()), PyBytes_Size(bytes.ptr()));
 }
 
+// The place of a name among `count` sorted strings (bytes of `text` between `ends`), -1 where it is not there.
+int64_t find_term(const char* text, int64_t size, const uint32_t* ends, int64_t count, std::string_view name) {
+  int64_t low = 0, high = count;
+  while (low < high) {
+    const int64_t middle = (low + high) / 2;
+    const uint32_t from = ends[middle], to = ends[middle + 1];
+    if (to < from || to > size) throw std::out_of_range("a term lies outside the vocabulary");
+    const int order = std::string_view(text + from, to - from).compare(name);
+    if (order == 0) return middle;
+    if (order < 0)
+      low = middle + 1;
+    else
+      high = middle;
+  }
+  return -1;
+}
+
 // The number of each term among sorted strings (bytes of `data` between `offsets`); -1 where it is not there.
 nb::object find_terms(Bytes data, Array<uint32_t, 1> offsets, nb::list terms) {
   const int64_t count = static_cast<int64_t>(offsets.shape(0)) - 1, wanted = static_cast<int64_t>(nb::len(terms));
   const char* text = reinterpret_cast<const char*>(data.data());
-  const uint32_t* ends = offsets.data();
   int64_t* numbers = new int64_t[wanted + 1];
   nb::capsule keep(numbers, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
   for (int64_t i = 0; i < wanted; ++i) {
-    const std::string name = utf8(terms[i]);
-    int64_t low = 0, high = count;
-    while (low < high) {
-      const int64_t middle = (low + high) / 2;
-      const uint32_t from = ends[middle], to = ends[middle + 1];
-      if (to < from || to > data.shape(0)) throw std::out_of_range("a term lies outside the vocabulary");
-      const int order = std::string_view(text + from, to - from).compare(name);
-      if (order == 0) {
-        low = middle;
-        break;
-      }
-      if (order < 0)
-        low = middle + 1;
-      else
-        high = middle;
-    }
-    numbers[i] = low < high ? low : -1;
+    numbers[i] = find_term(text, data.shape(0), offsets.data(), count, utf8(terms[i]));
   }
   const size_t shape[1] = {static_cast<size_t>(wanted)};
   return nb::cast(nb::ndarray<nb::numpy, int64_t>(numbers, 1, shape, keep));
 }
+
+// The words of one segment with nothing deleted, for BM25 from words to passages in one call: a query of a few words
+// takes less time than the handling of its arrays would.
+class Words {
+ public:
+  Words(Bytes data, Array<uint32_t, 1> offsets, Bytes checked, Array<uint32_t, 1> rows, Bytes values, bool wide,
+        Array<uint32_t, 1> starts, Array<float, 1> norms, Array<uint32_t, 1> lengths, double k1, double b, double mean)
+      : data_(data), offsets_(offsets), checked_(checked), rows_(rows), values_(values), starts_(starts),
+        norms_(norms), lengths_(lengths), count_(static_cast<int64_t>(starts.shape(0)) - 1),
+        lists_{rows.data(), values.data(), wide ? Values::wide_counts : Values::counts,
+               static_cast<int64_t>(lengths.shape(0)), nullptr, norms.data(), lengths.data(), k1, b, mean} {
+    const int64_t postings = static_cast<int64_t>(rows.shape(0));
+    if (count_ < 0 || static_cast<int64_t>(offsets.shape(0)) != count_ + 1 || norms.shape(0) != lengths.shape(0) ||
+        static_cast<int64_t>(checked.shape(0)) < count_ ||
+        static_cast<int64_t>(values.shape(0)) != lists_.width() * postings)
+      throw std::invalid_argument("arguments of Words do not fit together");
+    for (int64_t t = 0; t < count_; ++t)
+      if (starts.data()[t + 1] < starts.data()[t] || starts.data()[t + 1] > postings)
+        throw std::out_of_range("a list lies outside the postings");
+  }
+
+  // None where a list has not been checked yet, or a query is too long for this.
+  nb::object search(nb::list queries, std::optional<Bytes> allowed, int64_t k, int threads) const {
+    Lists lists = lists_;
+    lists.allowed = allowed ? allowed->data() : nullptr;
+    if (k < 1 || (allowed && static_cast<int64_t>(allowed->shape(0)) * 8 < lists.passages))
+      throw std::invalid_argument("arguments of Words.search do not fit together");
+    const int64_t count = static_cast<int64_t>(nb::len(queries));
+    std::vector<Term> terms;
+    std::vector<int64_t> bounds{0}, numbers, times;
+    int64_t work = 0;
+    for (nb::handle query : queries) {
+      numbers.clear();
+      times.clear();
+      for (nb::handle word : query) {
+        const int64_t number = place(word);
+        if (number < 0) continue;
+        if (!checked_.data()[number]) return nb::none();
+        const auto same = std::find(numbers.begin(), numbers.end(), number);
+        if (same != numbers.end()) {
+          ++times[same - numbers.begin()];
+          continue;
+        }
+        if (numbers.size() == kMost) return nb::none();
+        numbers.push_back(number);
+        times.push_back(1);
+      }
+      for (size_t i = 0; i < numbers.size(); ++i) {
+        const int64_t start = starts_.data()[numbers[i]], stop = starts_.data()[numbers[i] + 1];
+        const double have = static_cast<double>(stop - start);
+        const double weight = std::log1p((static_cast<double>(lists.passages) - have + 0.5) / (have + 0.5));
+        terms.push_back({start, stop, static_cast<double>(times[i]) * weight, 1.0f, 0, 0});
+        work += stop - start;
+      }
+      bounds.push_back(static_cast<int64_t>(terms.size()));
+    }
+    Answer answer(count, std::min(k, lists.passages));
+    if (answer.width() > 0) {
+      nb::gil_scoped_release release;
+      const int parts = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, work >> 18)));
+      parallel(count, parts, [&](int, int64_t first, int64_t last) {
+        Search search(lists, answer.width());
+        std::vector<Term> asked;
+        for (int64_t q = first; q < last; ++q) {
+          asked.assign(terms.begin() + bounds[q], terms.begin() + bounds[q + 1]);
+          answer.put(q, search.run(asked));
+        }
+      });
+    }
+    return answer.arrays();
+  }
+
+ private:
+  static constexpr size_t kMost = 64;  // different words of a query: they are looked for one after another
+
+  int64_t place(nb::handle word) const {
+    Py_ssize_t size = 0;
+    const char* text = PyUnicode_Check(word.ptr()) ? PyUnicode_AsUTF8AndSize(word.ptr(), &size) : nullptr;
+    const auto find = [&](std::string_view name) {
+      return find_term(reinterpret_cast<const char*>(data_.data()), data_.shape(0), offsets_.data(), count_, name);
+    };
+    if (text) return find({text, static_cast<size_t>(size)});
+    PyErr_Clear();
+    return find(utf8(word));
+  }
+
+  Bytes data_;
+  Array<uint32_t, 1> offsets_;
+  Bytes checked_;
+  Array<uint32_t, 1> rows_;
+  Bytes values_;
+  Array<uint32_t, 1> starts_;
+  Array<float, 1> norms_;
+  Array<uint32_t, 1> lengths_;
+  int64_t count_;
+  Lists lists_;
+};
 
 }  // namespace
 
@@ -297,4 +225,12 @@ void bind_sparse(nb::module_& m) {
         "The k best passages for each query: scores (q, k'), rows (q, k'). See kernels/sparse.py.");
   m.def("find_terms", &find_terms, nb::arg("data"), nb::arg("offsets"), nb::arg("terms"),
         "The number of each term among sorted strings, -1 for none.");
+  nb::class_<Words>(m, "Words", "Words, their lists of counts and lengths: BM25 in one call. See kernels/sparse.py.")
+      .def(nb::init<Bytes, Array<uint32_t, 1>, Bytes, Array<uint32_t, 1>, Bytes, bool, Array<uint32_t, 1>,
+                    Array<float, 1>, Array<uint32_t, 1>, double, double, double>(),
+           nb::arg("data"), nb::arg("offsets"), nb::arg("checked"), nb::arg("rows"), nb::arg("values"),
+           nb::arg("wide"), nb::arg("starts"), nb::arg("norms"), nb::arg("lengths"), nb::arg("k1"), nb::arg("b"),
+           nb::arg("mean"))
+      .def("search", &Words::search, nb::arg("queries"), nb::arg("allowed").none(), nb::arg("k"), nb::arg("threads"),
+           "The k best passages for lists of words: scores and rows (q, k'); None where a list is not checked yet.");
 }

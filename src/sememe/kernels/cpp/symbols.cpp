@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -16,6 +15,7 @@
 
 #include "parallel.h"
 #include "select.h"
+#include "shortlist.h"
 
 namespace nb = nanobind;
 using namespace sememe;
@@ -25,67 +25,11 @@ namespace {
 template <class T, int dims>
 using Array = nb::ndarray<const T, nb::numpy, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
 constexpr int64_t kAhead = 2048;  // bytes asked for in advance: the machine's own prefetcher stops at every page
 constexpr int64_t kScratch = 32 << 10;  // bytes of unpacked rows at a time: they stay in the first cache
 constexpr double kDense = 2.0 / 3;  // where such a share of rows passes, reading all in order beats picking
-
-// The rows that may be among the k best of one query, given for each the least and the most its score can be.
-class Shortlist {
- public:
-  explicit Shortlist(int64_t k) : k_(k), limit_(4 * k + 256) {}
-
-  float least() const { return least_; }
-
-  void offer(float low, float high, int64_t row) {
-    rows_.push_back({high, row});
-    if (static_cast<int64_t>(lows_.size()) < k_) {
-      lows_.push_back(low);
-      std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
-      if (static_cast<int64_t>(lows_.size()) == k_) least_ = lows_.front();
-    } else if (low > lows_.front()) {
-      std::pop_heap(lows_.begin(), lows_.end(), std::greater<float>());
-      lows_.back() = low;
-      std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
-      least_ = lows_.front();
-    }
-    if (static_cast<int64_t>(rows_.size()) >= limit_) {
-      prune();
-      limit_ = std::max<int64_t>(4 * k_ + 256, 2 * static_cast<int64_t>(rows_.size()));
-    }
-  }
-
-  void merge(const Shortlist& other) {
-    for (float low : other.lows_) {
-      if (static_cast<int64_t>(lows_.size()) < k_) {
-        lows_.push_back(low);
-        std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
-      } else if (low > lows_.front()) {
-        std::pop_heap(lows_.begin(), lows_.end(), std::greater<float>());
-        lows_.back() = low;
-        std::push_heap(lows_.begin(), lows_.end(), std::greater<float>());
-      }
-    }
-    if (static_cast<int64_t>(lows_.size()) == k_) least_ = lows_.front();
-    rows_.insert(rows_.end(), other.rows_.begin(), other.rows_.end());
-  }
-
-  void prune() {
-    rows_.erase(std::remove_if(rows_.begin(), rows_.end(), [&](const Row& r) { return r.high < least_; }), rows_.end());
-  }
-
-  struct Row {
-    float high;
-    int64_t row;
-  };
-  const std::vector<Row>& rows() const { return rows_; }
-
- private:
-  int64_t k_, limit_;
-  float least_ = kNever;
-  std::vector<float> lows_;  // a heap: the k highest of the least scores
-  std::vector<Row> rows_;
-};
+constexpr int64_t kStretch = 4096;  // rows whose bits are looked at together
+constexpr int64_t kTogether = 256;  // queries whose sums are kept
 
 float scale_of(const SymbolCode& code, const uint8_t* row) {
   const uint8_t* at = row + code.tail_offset;
@@ -245,76 +189,115 @@ struct Job {
   const double* inner;
   int64_t queries, n, k;
   const int64_t* pick;    // row numbers, or null
-  const uint64_t* allow;  // a bit a row and a word beyond the last, or null; not both
+  const uint64_t* allow;  // a bit a row, or null; not both
 
-  // The bits of the sixteen rows from `row` on.
+  // The bits of the sixteen rows from `row` on, a multiple of sixteen.
   uint32_t allowed(int64_t row) const {
-    if (!allow) return 0xFFFF;
-    const int64_t bit = row & 63;
-    uint64_t word = allow[row / 64] >> bit;
-    if (bit > 48) word |= allow[row / 64 + 1] << (64 - bit);
-    return static_cast<uint32_t>(word & 0xFFFF);
+    return static_cast<uint32_t>(allow[row / 64] >> (row & 63)) & 0xFFFF;
   }
 };
 
-void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, std::vector<Shortlist>& lists) {
-  const int64_t padded = ready.padded;
-  const int64_t block = std::max<int64_t>(kTile, kScratch / padded / kTile * kTile);
-  std::vector<float> scales(job.code.tail == Tail::none ? 0 : kTile, 1.0f);
-  const int64_t most = std::min<int64_t>(job.queries, 256);
-  std::vector<int32_t> sums(most * kTile);
+// Scratch of one thread.
+struct Work {
+  Work(const Job& job, const Prepared& ready)
+      : block(ready.ordered.empty() ? std::max<int64_t>(kTile, kScratch / ready.padded / kTile * kTile) : kStretch),
+        scales(job.code.tail == Tail::none ? 0 : kTile, 1.0f),
+        sums(std::min<int64_t>(job.queries, kTogether) * kTile),
+        unpacked(ready.ordered.empty() ? block * ready.padded : 0) {}
+
+  int64_t block;  // rows unpacked at a time
+  std::vector<float> scales;
+  std::vector<int32_t> sums;
+  std::vector<uint8_t> unpacked;
+};
+
+// Rows `first` to `last` of the codes, or of the list `pick`; with `allow` only those whose bit is set.
+void scan_rows(const Job& job, const Prepared& ready, const int64_t* list, bool masked, int64_t first, int64_t last,
+               Work& work, std::vector<Shortlist>& lists) {
+  const int64_t padded = ready.padded, block = work.block;
   auto unpack = SEMEME_PICK(unpack_symbols);
   auto multiply = SEMEME_PICK(multiply_symbols);
   auto pass = SEMEME_PICK(passing);
   auto multiply_in_place = SEMEME_PICK(multiply_packed);
   const bool packed = !ready.ordered.empty();
-  std::vector<uint8_t> rows(packed ? 0 : block * padded);
+  int32_t* sums = work.sums.data();
   const uint8_t *lying[kTile], *later[kTile];
   for (int64_t start = first; start < last; start += block) {
     const int64_t count = std::min(block, last - start);
-    const uint8_t* codes = job.pick ? job.codes : job.codes + start * job.code.stride;
-    const int64_t* pick = job.pick ? job.pick + start : nullptr;
-    if (!packed) unpack(job.code, codes, pick, count, padded, rows.data());
+    const uint8_t* codes = list ? job.codes : job.codes + start * job.code.stride;
+    const int64_t* pick = list ? list + start : nullptr;
+    if (!packed) unpack(job.code, codes, pick, count, padded, work.unpacked.data());
     for (int64_t tile = 0; tile < count; tile += kTile) {
       const int64_t here = std::min<int64_t>(kTile, count - tile);
-      const uint32_t valid = ((1u << here) - 1) & job.allowed(start + tile);
+      const uint32_t valid = ((1u << here) - 1) & (masked ? job.allowed(start + tile) : 0xFFFF);
       if (!valid) continue;
       const float* scale = nullptr;
-      for (int64_t q0 = 0; q0 < job.queries; q0 += most) {
-        const int64_t some = std::min(most, job.queries - q0);
+      for (int64_t q0 = 0; q0 < job.queries; q0 += kTogether) {
+        const int64_t some = std::min(kTogether, job.queries - q0);
         if (packed) {
           for (int64_t r = 0; r < kTile; ++r) {
             const int64_t row = tile + std::min(r, here - 1);
             lying[r] = codes + (pick ? pick[row] : row) * job.code.stride;
-            later[r] = pick ? codes + pick[std::min(row + kTile, count - 1)] * job.code.stride : lying[r] + kAhead;
+            later[r] = pick ? codes + pick[std::min(row + 3 * kTile, count - 1)] * job.code.stride : lying[r] + kAhead;
           }
           for (int64_t q = 0; q < some; ++q)
             multiply_in_place(job.code, ready.direct, lying, later, ready.ordered.data() + (q0 + q) * ready.ordered_bytes,
-                              sums.data() + q * kTile);
+                              sums + q * kTile);
         } else {
-          multiply(rows.data() + tile * padded, ready.narrow.data() + q0 * padded, some, padded, sums.data());
+          multiply(work.unpacked.data() + tile * padded, ready.narrow.data() + q0 * padded, some, padded, sums);
         }
-        if (!scales.empty() && !scale) {  // after the products: by now the rows are in the cache
+        if (!work.scales.empty() && !scale) {  // after the products: by now the rows are in the cache
           read_scales(job.code, pick ? codes : codes + tile * job.code.stride, pick ? pick + tile : nullptr, here,
-                      scales.data());
-          scale = scales.data();
+                      work.scales.data());
+          scale = work.scales.data();
         }
         for (int64_t q = 0; q < some; ++q) {
           const float shift = ready.shift[q0 + q], margin = ready.margin[q0 + q];
-          Shortlist& list = lists[q0 + q];
-          uint32_t mask = valid & pass(sums.data() + q * kTile, shift, scale, margin, list.least());
+          Shortlist& best = lists[q0 + q];
+          uint32_t mask = valid & pass(sums + q * kTile, shift, scale, margin, best.least());
           for (; mask; mask &= mask - 1) {
             const int r = __builtin_ctz(mask);
             const float factor = scale ? scale[r] : 1.0f;
             const float middle = static_cast<float>(sums[q * kTile + r]) + shift;
             const float high = (middle + margin) * factor;
-            if (high < list.least()) continue;
-            list.offer((middle - margin) * factor, high, pick ? pick[tile + r] : start + tile + r);
+            if (high < best.least()) continue;
+            best.offer((middle - margin) * factor, high, pick ? pick[tile + r] : start + tile + r);
           }
         }
       }
     }
   }
+}
+
+// A thread's share: rows, entries of the list, or with bits stretches of rows. Where few of a stretch pass they are
+// listed, and lists of neighbouring stretches are scanned together; no list is longer than a few stretches.
+void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, std::vector<Shortlist>& lists) {
+  Work work(job, ready);
+  if (!job.allow) {
+    scan_rows(job, ready, job.pick, false, first, last, work, lists);
+    return;
+  }
+  std::unique_ptr<int64_t[]> list(new int64_t[2 * kStretch + 8]);
+  int64_t listed = 0;
+  auto flush = [&] {
+    scan_rows(job, ready, list.get(), false, 0, listed, work, lists);
+    listed = 0;
+  };
+  for (int64_t stretch = first; stretch < last; ++stretch) {
+    const int64_t start = stretch * kStretch, stop = std::min(job.n, start + kStretch), count = (stop - start + 63) / 64;
+    const uint64_t* words = job.allow + start / 64;
+    const int64_t found = SEMEME_PICK(count_bits)(words, count);
+    if (static_cast<double>(found) >= kDense * static_cast<double>(stop - start)) {
+      scan_rows(job, ready, nullptr, true, start, stop, work, lists);
+      continue;
+    }
+    if (!found) continue;
+    SEMEME_PICK(select_bits)(words, count, list.get() + listed);
+    for (int64_t i = listed; i < listed + found; ++i) list[i] += start;
+    listed += found;
+    if (listed >= kStretch) flush();
+  }
+  flush();
 }
 
 int64_t packed_bytes(int64_t d, int bits) {
@@ -328,30 +311,6 @@ int64_t packed_bytes(int64_t d, int bits) {
   return bytes;
 }
 
-// The rows that a mask lets through: a job over a list of them, or over all rows with a bit for each.
-class Chosen {
- public:
-  // How many there are; the job keeps pointers into this.
-  int64_t of(const uint8_t* mask, Job& job) {
-    const int64_t count = (job.n + 63) / 64;
-    words_.reset(new uint64_t[count + 1]);
-    words_[count] = 0;
-    const int64_t found = SEMEME_PICK(pack_mask)(mask, job.n, words_.get());
-    if (static_cast<double>(found) >= kDense * static_cast<double>(job.n)) {
-      job.allow = words_.get();
-      return found;
-    }
-    rows_.reset(new int64_t[found + 8]);
-    SEMEME_PICK(select_bits)(words_.get(), count, rows_.get());
-    job.pick = rows_.get();
-    return job.n = found;
-  }
-
- private:
-  std::unique_ptr<uint64_t[]> words_;
-  std::unique_ptr<int64_t[]> rows_;
-};
-
 struct Best {
   float score;
   int64_t row;
@@ -363,7 +322,8 @@ struct Best {
 nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, int64_t first_byte, int tail,
                        int64_t tail_offset, Array<float, 1> scales, Array<double, 1> levels, Array<double, 2> weights,
                        Array<double, 1> constants, Array<double, 1> inner, int64_t k,
-                       std::optional<Array<int64_t, 1>> rows, std::optional<Array<uint8_t, 1>> allow, int threads) {
+                       std::optional<Array<int64_t, 1>> rows, std::optional<Array<uint8_t, 1>> mask,
+                       std::optional<Array<uint64_t, 1>> allow, int threads) {
   const int symbols = bits == 0 ? 3 : 1 << bits;
   const int64_t packed = packed_bytes(d, bits);
   const int64_t tail_bytes = tail == 0 ? 0 : tail == 3 ? 4 : tail == 4 ? 1 : 2;
@@ -371,8 +331,9 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
       first_byte < 0 || first_byte + packed > static_cast<int64_t>(codes.shape(1)) || tail < 0 || tail > 4 ||
       (tail == 4 && scales.shape(0) != 256) || inner.shape(0) != weights.shape(0) || tail_offset < 0 ||
       tail_offset + tail_bytes > static_cast<int64_t>(codes.shape(1)) ||
-      static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0) || (rows && allow) ||
-      (allow && allow->shape(0) != codes.shape(0)))
+      static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0) || rows.has_value() + mask.has_value() + allow.has_value() > 1 ||
+      (mask && mask->shape(0) != codes.shape(0)) ||
+      (allow && !bits_fit(allow->data(), allow->shape(0), codes.shape(0))))
     throw std::invalid_argument("arguments of scan_symbols do not fit together");
   std::vector<double> all(256, 0.0);
   std::copy(levels.data(), levels.data() + symbols, all.begin());
@@ -385,8 +346,17 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
     for (int64_t i = 0; i < job.n; ++i)
       if (job.pick[i] < 0 || job.pick[i] >= static_cast<int64_t>(codes.shape(0)))
         throw std::out_of_range("a row number lies outside the codes");
-  Chosen chosen;
-  const int64_t passing = allow ? chosen.of(allow->data(), job) : job.n;
+  std::unique_ptr<uint64_t[]> packed_mask;
+  int64_t passing = job.n;
+  const int64_t words = (job.n + 63) / 64;
+  if (mask) {
+    packed_mask.reset(new uint64_t[words]);
+    passing = SEMEME_PICK(pack_mask)(mask->data(), job.n, packed_mask.get());
+    job.allow = packed_mask.get();
+  } else if (allow) {
+    passing = SEMEME_PICK(count_bits)(allow->data(), words);
+    job.allow = allow->data();
+  }
   const int64_t width = std::min(k, passing), count = job.queries;
   float* scores = new float[count * width + 1];
   nb::capsule keep_scores(scores, [](void* p) noexcept { delete[] static_cast<float*>(p); });
@@ -400,10 +370,11 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
     if (mapped) job.code.narrow = ready.narrow_levels.data();
     if (lying) order_weights(job.code, count, ready);
     // A thread is worth its start only for some hundred microseconds of work.
-    const int64_t work = job.n * d * std::max<int64_t>(1, count / 4) / (8 << 20);
+    const int64_t work = passing * d * std::max<int64_t>(1, count / 4) / (8 << 20);
     const int parts = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, work)));
     std::vector<std::vector<Shortlist>> lists(parts, std::vector<Shortlist>(count, Shortlist(width)));
-    parallel(job.n, parts, [&](int part, int64_t first, int64_t last) { scan(job, ready, first, last, lists[part]); });
+    const int64_t slices = job.allow ? (job.n + kStretch - 1) / kStretch : job.n;
+    parallel(slices, parts, [&](int part, int64_t first, int64_t last) { scan(job, ready, first, last, lists[part]); });
     auto exact = SEMEME_PICK(exact_symbols);
     parallel(count, std::min<int>(parts, static_cast<int>(count)), [&](int, int64_t first, int64_t last) {
       std::vector<uint8_t> scratch(d);
@@ -438,6 +409,6 @@ void bind_symbols(nb::module_& m) {
   m.def("scan_symbols", &scan_symbols, nb::arg("codes"), nb::arg("d"), nb::arg("bits"), nb::arg("flip"),
         nb::arg("first_byte"), nb::arg("tail"), nb::arg("tail_offset"), nb::arg("scales"), nb::arg("levels"),
         nb::arg("weights"), nb::arg("constants"), nb::arg("inner"), nb::arg("k"), nb::arg("rows").none(),
-        nb::arg("allow").none(), nb::arg("threads"),
+        nb::arg("mask").none(), nb::arg("allow").none(), nb::arg("threads"),
         "The k best rows for each query: scores (q, k'), rows (q, k'). See kernels/symbols.py.");
 }

@@ -278,6 +278,51 @@ void packed_tile(const SymbolCode& code, const Direct& direct, const uint8_t* co
   _mm512_storeu_si512(out, sums_of(sum));
 }
 
+// The same for a number of chunks that is known beforehand: the query stays in registers, and so do the sums.
+template <int bits, bool mapped, int chunks>
+void short_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const uint8_t* const* later,
+                const int8_t* query, int32_t* out) {
+  constexpr int slots = 8 / bits;
+  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << bits) - 1));
+  const __m512i table = mapped ? _mm512_loadu_si512(code.narrow) : mask;
+  __m512i parts[chunks * slots], sum[16];
+  for (int i = 0; i < chunks * slots; ++i) parts[i] = _mm512_loadu_si512(query + 64 * i);
+#pragma GCC unroll 16
+  for (int r = 0; r < 16; ++r) {
+    const uint8_t *row = rows[r] + code.first, *next = later[r] + code.first;
+    __m512i total[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+#pragma GCC unroll 4
+    for (int chunk = 0; chunk < chunks; ++chunk) {
+      _mm_prefetch(reinterpret_cast<const char*>(next + chunk * 64), _MM_HINT_T0);
+      const __m512i packed = chunk + 1 < chunks ? _mm512_loadu_si512(row + chunk * 64)
+                                                : _mm512_maskz_loadu_epi8(direct.last, row + chunk * 64);
+#pragma GCC unroll 4
+      for (int slot = 0; slot < slots; ++slot) {
+        __m512i symbols = _mm512_and_si512(slot ? _mm512_srli_epi16(packed, bits * slot) : packed, mask);
+        if (mapped) symbols = _mm512_permutexvar_epi8(symbols, table);
+        total[slot & 1] = _mm512_dpbusd_epi32(total[slot & 1], symbols, parts[chunk * slots + slot]);
+      }
+    }
+    sum[r] = _mm512_add_epi32(total[0], total[1]);
+  }
+  _mm512_storeu_si512(out, sums_of(sum));
+}
+
+template <bool mapped>
+void nibble_tile(const SymbolCode& code, const Direct& direct, const uint8_t* const* rows, const uint8_t* const* later,
+                 const int8_t* query, int32_t* out) {
+  switch (direct.chunks) {
+    case 1:
+      return short_tile<4, mapped, 1>(code, direct, rows, later, query, out);
+    case 2:
+      return short_tile<4, mapped, 2>(code, direct, rows, later, query, out);
+    case 3:
+      return short_tile<4, mapped, 3>(code, direct, rows, later, query, out);
+    default:
+      return packed_tile<4, mapped>(code, direct, rows, later, query, out);
+  }
+}
+
 inline __m512i bits_of(uint64_t word) { return _mm512_maskz_mov_epi8(word, _mm512_set1_epi8(1)); }
 
 // Single bits, with weights of two bytes. Two chunks at a time, so that no sum waits for the one before it.
@@ -327,8 +372,8 @@ void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t
     case 8:
       return packed_tile<8, false>(code, direct, rows, later, query, out);
     case 4:
-      return code.narrow ? packed_tile<4, true>(code, direct, rows, later, query, out)
-                         : packed_tile<4, false>(code, direct, rows, later, query, out);
+      return code.narrow ? nibble_tile<true>(code, direct, rows, later, query, out)
+                         : nibble_tile<false>(code, direct, rows, later, query, out);
     case 2:
       return code.narrow ? packed_tile<2, true>(code, direct, rows, later, query, out)
                          : packed_tile<2, false>(code, direct, rows, later, query, out);

@@ -15,7 +15,7 @@ from sememe.errors import UsageError
 from sememe.vocab.initialize.convex_hull import ConvexHull
 from sememe.vocab.initialize.factorized import Factorized, Factors, factorize
 from sememe.vocab.initialize.hybrid import Hybrid
-from sememe.vocab.initialize.hypernet import Hypernet, TokenizerHypernet
+from sememe.vocab.initialize.hypernet import TokenizerHypernet
 from sememe.vocab.initialize.morph import Morph, MorphEmbeddingGenerator
 from sememe.vocab.initialize.neighbours import Focus, Neighbours
 from sememe.vocab.initialize.omp import OMP
@@ -33,6 +33,12 @@ def methods() -> list[str]:
     return sorted(long.get(t.name, t.name) for t in catalog.techniques(room="vocab", kind="initializer"))
 
 
+def quick() -> list[str]:
+    """The methods that do not train on the model's loss: what is compared where nothing is named."""
+    slow = {t.name for t in catalog.techniques(room="vocab", kind="initializer") if t.traits.get("slow")}
+    return [name for name in methods() if _SHORT.get(name, name) not in slow]
+
+
 def _options(technique: catalog.Technique) -> list[str]:
     """Names of an initializer's parameters."""
     import inspect
@@ -43,12 +49,17 @@ def _options(technique: catalog.Technique) -> list[str]:
 def make(name: str, **options: Any) -> Initializer:
     """The initializer of a name (``omp``, ``mean``, ``subword-mean`` ...) with its options.
 
+    ``hypernet:FOLDER`` is one that was learned before.
+
     Raises
     ------
     UsageError
         An unknown name or option.
     """
+    name, colon, folder = name.partition(":")
     technique = catalog.find(_SHORT.get(name, name), kind="initializer")
+    if colon:
+        options["folder"] = folder
     try:
         made = technique.make(**options)
     except TypeError:
@@ -66,7 +77,6 @@ __all__ = [
     "Focus",
     "Gaussian",
     "Hybrid",
-    "Hypernet",
     "Initializer",
     "Mean",
     "Morph",
@@ -85,5 +95,6 @@ __all__ = [
     "make",
     "methods",
     "parallel_vectors",
+    "quick",
     "shared_tokens",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +13,7 @@ from sememe import progress
 from sememe.catalog import Paper, register
 from sememe.contracts import Vectors
 from sememe.errors import InputError
-from sememe.estimator import Estimator
+from sememe.vocab.initialize import hypernet_file
 from sememe.vocab.initialize.random_unigram import endless
 from sememe.vocab.initialize.rows import Ids, Initializer, Problem, Vocabulary
 from sememe.vocab.initialize.spelling import parts
@@ -19,18 +21,29 @@ from sememe.vocab.initialize.spelling import parts
 if TYPE_CHECKING:
     from sememe.vocab.initialize.piece_network import PieceNetwork
 
-PAPER = Paper("Zero-Shot Tokenizer Transfer", 2024, "2405.07883")
 _TOGETHER = 256  # known tokens that are imitated in a step
 _APPLIED = 4_096  # tokens that get their rows at a time
 
 
-class TokenizerHypernet(Estimator):
+@register(
+    "hypernet",
+    room="vocab",
+    kind="initializer",
+    summary="a small transformer over a token's pieces, trained on random tokenizers of the frozen model",
+    paper=Paper("Zero-Shot Tokenizer Transfer", 2024, "2405.07883"),
+    claim="Close to the original model without training it on the new tokenizer.",
+    slow=True,
+)
+class TokenizerHypernet(Initializer):
     """A small transformer over the pieces that the old tokenizer makes of a new token.
 
     First it learns to rebuild known rows from the other tokens that spell them. Then, in each step, a random Unigram
     tokenizer is drawn from some of the text, the frozen model reads the text in its tokens with rows of the
     hypernetwork, and the network learns from the model's loss and from the distance to known rows of tokens that both
     vocabularies have.
+
+    As an initializer it learns on the model and the text of the problem, once for both tables, with the problem's seed;
+    one that was read from a folder is used as it is.
 
     Parameters
     ----------
@@ -55,12 +68,18 @@ class TokenizerHypernet(Estimator):
     most : int
         Pieces of a token that are looked at.
     seed : int
+    folder : str
+        Of a hypernetwork that was saved: an initializer reads it and learns nothing.
+    save : str
+        A folder to save to, after an initializer has learned.
 
     Attributes
     ----------
     losses_ : float64 ndarray of shape (steps,)
         Nats a token of the frozen model, in tokens of each step's own tokenizer.
     """
+
+    needs: ClassVar[tuple[str, ...]] = ("model", "text")
 
     def __init__(
         self,
@@ -78,21 +97,14 @@ class TokenizerHypernet(Estimator):
         heads: int = 4,
         most: int = 8,
         seed: int = 0,
+        folder: str = "",
+        save: str = "",
     ) -> None:
-        self.steps = steps
-        self.warmup = warmup
-        self.batch = batch
-        self.length = length
-        self.size = size
-        self.noise = noise
-        self.others = others
-        self.imitation = imitation
-        self.rate = rate
-        self.width = width
-        self.layers = layers
-        self.heads = heads
-        self.most = most
-        self.seed = seed
+        self.steps, self.warmup, self.batch, self.length = steps, warmup, batch, length
+        self.size, self.noise, self.others = size, noise, others
+        self.imitation, self.rate = imitation, rate
+        self.width, self.layers, self.heads, self.most = width, layers, heads, most
+        self.seed, self.folder, self.save = seed, folder, save
 
     def fit(self, model: Any, tokenizer: Vocabulary, texts: Sequence[str]) -> Self:
         """Learn the rows of a causal language model.
@@ -147,13 +159,9 @@ class TokenizerHypernet(Estimator):
         whole = (self.batch, self.length, self.size, self.layers, self.heads)
         if min(whole) < 1 or min(self.steps, self.warmup) < 0 or self.rate <= 0 or self.noise < 0:
             raise InputError(f"{self!r} cannot learn", fix="give positive numbers")
-        from sememe.lab.model import seeded
-        from sememe.vocab.initialize.piece_network import PieceNetwork
-
         self._generator = np.random.default_rng(self.seed)
-        width = self.width or max(self.heads, min(tables[0].shape[1], 256) // self.heads * self.heads)
-        with seeded(self.seed):
-            self._net = PieceNetwork(tables, width=width, layers=self.layers, heads=self.heads, most=self.most)
+        self._spelling = tokenizer
+        self._net = self._network(tables)
         self._known: dict[bytes, int] = {}
         for number in range(len(tokenizer.tokens)):
             text = tokenizer.text_of(number)
@@ -228,6 +236,87 @@ class TokenizerHypernet(Estimator):
             return np.zeros((len(self._net.rows), 0, self._net.dim), dtype=np.float32)
         return np.concatenate(found, axis=1)
 
+    def save_to(self, folder: str | os.PathLike[str]) -> Path:
+        """Write what was learned into a new folder (safetensors and JSON), whole or not at all.
+
+        The model's tables are not written: `open` gets them again, and checks that they are the same.
+
+        Raises
+        ------
+        InputError
+            The folder exists, or cannot be written.
+        """
+        self._check_fitted()
+        kept = {name: value for name, value in self.get_params().items() if name not in ("folder", "save")}
+        tables = [rows.numpy() for rows in self._net.rows]
+        state = {name: value.detach().numpy() for name, value in self._net.state_dict().items()}
+        return hypernet_file.write(folder, state, kept, tables, self._spelling, self.losses_)
+
+    @classmethod
+    def open(
+        cls, folder: str | os.PathLike[str], tables: Sequence[Vectors], tokenizer: Vocabulary
+    ) -> TokenizerHypernet:
+        """Read a hypernetwork.
+
+        Parameters
+        ----------
+        folder : path
+            What `save_to` wrote.
+        tables : sequence of float32 ndarrays of shape (v, d)
+            As for `prepare`: of the model that it learned from.
+        tokenizer : Vocabulary
+            That model's.
+
+        Raises
+        ------
+        InputError
+            No such folder, damaged files, or tables or a tokenizer that are not those it learned from.
+        """
+        params, state, losses = hypernet_file.read(folder, tables, tokenizer)
+        try:
+            made = cls(**params)
+            made._net = made._network(tables)
+            hypernet_file.fill(made._net, state)
+        except (TypeError, ValueError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"holds no hypernetwork of this version ({reason[:120]})", where=str(folder)) from None
+        made._spelling, made.losses_ = tokenizer, losses
+        return made
+
+    def _network(self, tables: Sequence[Vectors]) -> PieceNetwork:
+        from sememe.lab.model import seeded
+        from sememe.vocab.initialize.piece_network import PieceNetwork
+
+        width = self.width or max(self.heads, min(tables[0].shape[1], 256) // self.heads * self.heads)
+        with seeded(self.seed):
+            return PieceNetwork(tables, width=width, layers=self.layers, heads=self.heads, most=self.most)
+
+    def _require(self, problem: Problem, need: str) -> None:
+        if not (need == "text" and self.folder):
+            super()._require(problem, need)
+
+    def _weigh(self, problem: Problem, table: Vectors, ids: Ids) -> Any:
+        known = (problem.old, problem.model, problem.text, problem.seed, self.get_params())
+        if getattr(self, "_of", None) != known:  # the other table of the same model was made before
+            self._made, self._of = self._learned(problem), known
+        matching = [n for n, own in enumerate(self._made._net.rows) if np.array_equal(own.numpy(), table)]
+        if not matching:
+            raise InputError("the table is none of the model's", where="hypernet", fix="give the model that it is from")
+        return self._made.rows([problem.pieces(number) for number in ids.tolist()])[matching[0]]
+
+    def _learned(self, problem: Problem) -> TokenizerHypernet:
+        """Read from the folder, or trained for a problem."""
+        from sememe.vocab.initialize.model_loss import frozen, tables_in
+
+        if self.folder:
+            tables = tables_in(problem.model, len(problem.old.tokens))
+            return TokenizerHypernet.open(self.folder, tables, problem.old)
+        settings = {**self.get_params(), "seed": problem.seed, "save": ""}
+        made = TokenizerHypernet(**settings).fit(frozen(problem.model), problem.old, problem.text)
+        if self.save:
+            made.save_to(self.save)
+        return made
+
     def _mixed(self, net: PieceNetwork, names: Sequence[str], made: Any) -> tuple[Any, Any]:
         """Rows as surgery gives them, and what to imitate.
 
@@ -263,59 +352,3 @@ class TokenizerHypernet(Estimator):
 def _distance(net: PieceNetwork, made: Any, wanted: Any) -> Any:
     """Mean squared distance in units of each table's variance."""
     return (((made - wanted) / net.spread[:, None, None]) ** 2).mean()
-
-
-@register(
-    "hypernet",
-    room="vocab",
-    kind="initializer",
-    summary="a small transformer over a token's pieces, trained on random tokenizers of the frozen model",
-    paper=PAPER,
-    claim="Close to the original model without training it on the new tokenizer.",
-)
-class Hypernet(Initializer):
-    """Rows of `TokenizerHypernet`, trained on the model and the text of the problem; once for both tables.
-
-    Parameters
-    ----------
-    steps, warmup, batch, length, size, noise, imitation, rate, layers
-        As for `TokenizerHypernet`.
-    """
-
-    needs: ClassVar[tuple[str, ...]] = ("model", "text")
-
-    def __init__(
-        self,
-        steps: int = 200,
-        warmup: int = 300,
-        batch: int = 8,
-        length: int = 128,
-        size: int = 2_048,
-        noise: float = 1.0,
-        imitation: float = 0.5,
-        rate: float = 2e-3,
-        layers: int = 2,
-    ) -> None:
-        self.steps = steps
-        self.warmup = warmup
-        self.batch = batch
-        self.length = length
-        self.size = size
-        self.noise = noise
-        self.imitation = imitation
-        self.rate = rate
-        self.layers = layers
-
-    def _weigh(self, problem: Problem, table: Vectors, ids: Ids) -> Any:
-        from sememe.vocab.initialize.model_loss import frozen, tables_of
-
-        known = (problem.old, problem.model, problem.text, problem.seed, self.get_params())
-        if getattr(self, "_of", None) != known:  # the other table of the same model was made before
-            model = frozen(problem.model)
-            self._tables = tables_of(model, len(problem.old.tokens))
-            made = TokenizerHypernet(**self.get_params(), seed=problem.seed)
-            self._made, self._of = made.fit(model, problem.old, problem.text), known
-        matching = [place for place, own in enumerate(self._tables) if np.array_equal(own, table)]
-        if not matching:
-            raise InputError("the table is none of the model's", where="Hypernet", fix="give the model that it is from")
-        return self._made.rows([problem.pieces(number) for number in ids.tolist()])[matching[0]]

@@ -39,6 +39,16 @@ def tables_of(model: Any, size: int) -> list[Vectors]:
     return [np.ascontiguousarray(table.detach()[:size].float().numpy()) for table in tables]
 
 
+def tables_in(model: Any, size: int) -> list[Vectors]:
+    """The same of a model, or of a folder, which is then not loaded whole."""
+    if not isinstance(model, (str, Path)):
+        return tables_of(model, size)
+    from sememe.vocab.folder import ModelFolder
+
+    folder = ModelFolder.open(model)
+    return [np.ascontiguousarray(folder.read(role)[:size]) for role in folder.tables]
+
+
 class ModelLoss:
     """Nats a token of a frozen model that reads and predicts with given rows.
 

@@ -1,0 +1,135 @@
+"""Needles in real text for small models: names and values strewn into bytes of a book, asked for at the end.
+
+Each name has values of its own, so that a model of two layers learns within a few hundred steps what to look for: what
+is left to test is whether it still finds it from far away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sememe.evidence.positions import BYTES
+from sememe.lab.data import Ids
+
+if TYPE_CHECKING:
+    from sememe.lab.model import Shape
+
+NAMES, VALUES = 8, 16
+VOCABULARY = BYTES + NAMES * (1 + VALUES)
+GROWING = {32: 120, 64: 60, 128: 60, 256: 60}
+_BYTE = 0.05  # what a byte counts in training beside an answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hay:
+    """Texts with needles.
+
+    Attributes
+    ----------
+    ids : int64 ndarray of shape (n, l)
+        Bytes, then pairs of a name and its value; the pairs of the needles stand in the text too.
+    answers : int64 ndarray of shape (a,)
+        Places of the values that are asked for, the same in every row.
+    depths : int64 ndarray of shape (n, a)
+        How far before its answer each needle's value stands.
+    """
+
+    ids: Ids
+    answers: Ids
+    depths: Ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def hay(text: Ids, n: int, length: int, needles: int, generator: np.random.Generator, *, near: int = 0) -> Hay:
+    """``n`` texts of ``length`` symbols with ``needles`` each, no nearer to the end than ``near``."""
+    body = length - 2 * needles
+    slots = np.arange(0, body - 1 - near, 2)
+    starts = generator.integers(len(text) - length, size=n)
+    ids = text[starts[:, None] + np.arange(length)].copy()
+    order = np.argsort(generator.random((n, len(slots))), axis=1)[:, :needles]
+    at = slots[order]
+    names = BYTES + np.argsort(generator.random((n, NAMES)), axis=1)[:, :needles]
+    values = BYTES + NAMES + (names - BYTES) * VALUES + generator.integers(VALUES, size=(n, needles))
+    rows = np.arange(n)[:, None]
+    ids[rows, at], ids[rows, at + 1] = names, values
+    asked = body + 2 * np.arange(needles)
+    ids[:, asked], ids[:, asked + 1] = names, values
+    return Hay(ids, asked + 1, asked + 1 - (at + 1))
+
+
+class Seeker:
+    """A small model of bytes and needles, trained on texts of growing length up to its context.
+
+    Parameters
+    ----------
+    text : int64 ndarray
+    shape : Shape
+    seed : int
+    steps : dict of int to int
+        How many steps at which length; needles are hard to find at first, so begin with short texts.
+    """
+
+    def __init__(self, text: Ids, shape: Shape, seed: int, steps: dict[int, int] | None = None) -> None:
+        from sememe.evidence.positions import small_lm
+        from sememe.lab.train import Recipe, train
+
+        self.model = small_lm("rotary", shape, seed, VOCABULARY)
+        generator = np.random.default_rng([seed, 1])
+        for length, count in (steps or GROWING).items():
+            needles, batch = (4, 32) if length < 64 else (NAMES, max(6, 1_024 // length))
+
+            def order(length: int = length, needles: int = needles, batch: int = batch) -> Iterator[Ids]:
+                while True:
+                    yield hay(text, batch, length, needles, generator).ids
+
+            train(_weighted(self.model, needles), order(), Recipe(steps=count, rate=4e-3, floor=0.3))
+        self.model.eval()
+
+    def accuracy(self, found: Hay, *, low: int = 0, high: int | None = None) -> float:
+        """Share of right answers among needles whose depth is in ``[low, high)``."""
+        said = np.concatenate([part.argmax(-1).numpy() for part in self._answers(found)])
+        right = said == found.ids[:, found.answers] - BYTES - NAMES
+        inside = (found.depths >= low) & (found.depths < (high or found.ids.shape[1]))
+        return float(right[inside].mean())
+
+    def certainty(self, found: Hay) -> float:
+        """Mean log-probability of the right values."""
+        import torch
+
+        nats = torch.cat([part.log_softmax(-1) for part in self._answers(found)])
+        right = torch.from_numpy(found.ids[:, found.answers] - BYTES - NAMES)
+        return float(nats.gather(-1, right[..., None]).mean())
+
+    def _answers(self, found: Hay) -> Iterator[Any]:
+        """Logits over values where they are asked for, ``(n, a, values)``, in batches."""
+        import torch
+
+        for start in range(0, len(found), 8):
+            with torch.no_grad():
+                states = self.model.states(torch.from_numpy(found.ids[start : start + 8, :-1]))
+                yield self.model.head(states[:, found.answers])[..., BYTES + NAMES :]
+
+
+def _weighted(model: Any, needles: int) -> Any:
+    """The model with losses that count answers more."""
+    import torch
+    from torch import nn
+
+    class Weighted(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def nll(self, ids: Any) -> Any:
+            nats = self.model.nll(ids)
+            weight = torch.full((ids.shape[1],), _BYTE)
+            weight[ids.shape[1] - 2 * needles + 1 :: 2] = 1.0
+            return nats * weight / weight.mean()
+
+    return Weighted()

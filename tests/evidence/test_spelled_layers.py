@@ -1,0 +1,106 @@
+"""The cores of the experiments on layers from spelling, on cases that can be checked by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from sememe.evidence.byte_attention import SHARE  # noqa: E402
+from sememe.evidence.char_dual import LENGTH, padded  # noqa: E402
+from sememe.evidence.char_mimic import class_means  # noqa: E402
+from sememe.evidence.fourier_id import nearest_pair  # noqa: E402
+from sememe.evidence.hierarchical_bytes import reached  # noqa: E402
+from sememe.evidence.kronecker import misspelled_pairs, next_symbols  # noqa: E402
+from sememe.evidence.mimick import nearest, rowwise  # noqa: E402
+from sememe.evidence.small_bytes import byte_stream, of_size  # noqa: E402
+from sememe.evidence.transplants import byte_bpe  # noqa: E402
+from sememe.evidence.word_pooled import byte_hits, subword_hits, words  # noqa: E402
+
+
+def test_misspelled_pairs_differ_by_one_swap_of_inner_letters():
+    texts = ("some people believe that whatever happens matters a lot to everyone around here",)
+    pairs = misspelled_pairs(texts, 20)
+    assert len(pairs) == len(set(pairs)) > 8
+    for clean, wrong in pairs:
+        assert texts[0].startswith(clean)
+        assert sorted(clean) == sorted(wrong)
+        at = [place for place, (a, b) in enumerate(zip(clean, wrong)) if a != b]
+        start = clean.rfind(" ") + 1
+        assert len(at) == 2
+        assert at[1] == at[0] + 1
+        assert start < at[0] < len(clean) - 2
+
+
+class Counting(torch.nn.Module):
+    """Predicts that the symbol after ``n`` comes next, surely."""
+
+    def __init__(self, symbols: int = 256) -> None:
+        super().__init__()
+        self.symbols = symbols
+
+    def states(self, ids: object) -> object:
+        start = torch.zeros(len(ids), 1, dtype=torch.long)
+        return torch.nn.functional.one_hot(torch.cat((start, (ids + 1) % self.symbols), 1), self.symbols).float()
+
+    def head(self, x: object) -> object:
+        return x
+
+    def forward(self, ids: object) -> object:
+        return self.states(ids)
+
+
+def test_next_symbols_are_read_behind_the_last_one():
+    assert next_symbols(Counting(), [[1, 2, 3], [7], [9, 8]]).tolist() == [4, 8, 9]
+
+
+def test_the_share_of_steps_until_another_curve_ends():
+    assert reached([4, 3, 2, 1, 1], [5, 4, 4, 4, 2.5]) == pytest.approx(0.375)
+    assert reached([2, 1], [5, 3]) == 0
+    assert reached([4, 3, 2], [4, 2, 1]) is None
+
+
+def test_words_are_those_behind_a_space_with_room_around_them():
+    window = b"x" * 70 + b" hello, you 42 the"
+    assert [window[a:b] for a, b in words(window)] == [b"hello", b"you"]
+    assert words(b"one two three") == []
+
+
+def test_a_word_is_right_where_all_of_it_and_its_end_are():
+    window = b"." * 70 + b' !" ab cd'  # the model says the next code point: "b" behind "a" is right, the rest is not
+    assert byte_hits(Counting(), [window]).tolist() == [False]
+
+    class Knows(Counting):
+        def states(self, ids: object) -> object:
+            return torch.nn.functional.one_hot(torch.cat((ids, torch.full((len(ids), 1), 32)), 1), 256).float()
+
+    assert byte_hits(Knows(), [window]).tolist() == [True]
+    tokenizer = byte_bpe(["ab cd ab cd ab cd " * 20], 262)
+
+    class Parrot(Knows):
+        def states(self, ids: object) -> object:
+            last = torch.full((len(ids), 1), ids[0, -2])
+            return torch.nn.functional.one_hot(torch.cat((ids, last), 1), 300).float()
+
+    assert subword_hits(Parrot(), tokenizer, [window]).tolist() == [True]
+    assert subword_hits(Counting(300), tokenizer, [window]).tolist() == [False]
+
+
+def test_small_helpers():
+    table = torch.randn(700, 3, generator=torch.Generator().manual_seed(0))
+    apart = torch.cdist(table.double(), table.double()) + 1e9 * torch.eye(700)
+    assert nearest_pair(table) == pytest.approx(float(apart.min()), rel=1e-6)
+    assert of_size(lambda width: torch.nn.Linear(width, 1), 30, (8, 16, 32)) == (32, 33)
+    assert byte_stream(["ä", "b"]).ids.tolist() == [0xC3, 0xA4, 0x62]
+    assert byte_stream(["ab"], [7]).sizes.tolist() == [7]
+    means, names = class_means(np.eye(4, dtype=np.float32), ["b", "a", "b", "a"])
+    assert names == ["a", "b"]
+    np.testing.assert_allclose(means, np.array([[0, 1, 0, 1], [1, 0, 1, 0]]) / 2**0.5, rtol=1e-6)
+    rows = np.array([[1.0, 0.0], [0.0, 2.0]], dtype=np.float32)
+    assert nearest(np.array([[0.1, 1.0]], dtype=np.float32), rows).tolist() == [1]
+    np.testing.assert_allclose(rowwise(rows, rows[::-1]), [0, 0])
+    ids = padded(byte_bpe(["ab ab ab"], 258), ["ab", ""])
+    assert ids.shape == (2, LENGTH)
+    assert (ids[1] == -1).all()
+    assert 0 < SHARE < 1
