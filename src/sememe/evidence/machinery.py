@@ -14,9 +14,9 @@ from sememe.errors import InputError, UsageError
 from sememe.evidence.data import DataFolder
 
 _NOT_EXPERIMENTS = {
-    "arithmetic",
-    "articles", "byte_models", "click_logs", "click_models", "data", "document", "machinery", "needles", "news_words",
-    "positions", "small_bytes", "smollm", "table_compare", "table_methods", "token_layers", "tokens", "transplants",
+    "arithmetic", "articles", "banking", "byte_models", "click_logs", "click_measures", "click_models", "data",
+    "document", "machinery", "needles", "news_words", "positions", "small_bytes", "smollm", "table_compare",
+    "table_methods", "token_layers", "tokens", "transplants",
 }  # fmt: skip
 
 
