@@ -112,7 +112,7 @@ def test_paths_are_networks_chosen_by_the_quotient() -> None:
     assert layer.num_parameters == 10 * 6 + 3 * (2 * 6 * 4 + 4 + 6)
     for number in (0, 9, 10, 24):
         path = number // 10
-        inner = torch.relu(layer.weight[number % 10] @ layer.up[path] + layer.up_bias[path, 0])
+        inner = torch.nn.functional.gelu(layer.weight[number % 10] @ layer.up[path] + layer.up_bias[path, 0])
         wanted = inner @ layer.down[path] + layer.down_bias[path, 0]
         torch.testing.assert_close(layer(torch.tensor([[3, number, 17]]))[0, 1], wanted)
     assert len(torch.unique(layer.table(), dim=0)) == 25

@@ -9,7 +9,7 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 from sememe.evidence.positions import book, by_seed, gap_losses, small_encoder, spread, trained
 
 TRAINED, LENGTHS = 128, (128, 256, 512)
-STEPS = 150
+STEPS = 400
 
 
 @experiment(

@@ -61,17 +61,48 @@ def step_rows(
             weight, first, second, ids, gradients, keep_first, keep_second, add_second, rate, eps, native.threads()
         )
         return
-    rows, place = np.unique(ids, return_inverse=True)
-    summed = np.zeros((len(rows), weight.shape[1]), dtype=np.float32)
-    np.add.at(summed, place, gradients)
-    square = summed * summed
+    _step(weight, first, second, ids, gradients, keep_first, keep_second, add_second, rate, eps)
+
+
+def _step(
+    weight: F32,
+    first: F32 | None,
+    second: F32,
+    ids: NDArray[np.int64],
+    gradients: F32,
+    keep_first: float,
+    keep_second: float,
+    add_second: float,
+    rate: float,
+    eps: float,
+) -> None:
+    """The same in NumPy, with as few passes over the rows as it allows."""
+    order = np.argsort(ids, kind="stable")
+    rows = ids[order]
+    new = np.empty(len(rows), dtype=bool)
+    new[:1] = True
+    np.not_equal(rows[1:], rows[:-1], out=new[1:])
+    step = gradients[order]
+    if not new.all():
+        starts = np.flatnonzero(new)
+        step, rows = np.add.reduceat(step, starts, axis=0), rows[starts]
     if second.ndim == 1:
-        square = square.mean(axis=1, dtype=np.float32)
-    moment = np.float32(keep_second) * second[rows] + np.float32(add_second) * square
+        square = np.einsum("ij,ij->i", step, step) * np.float32(add_second / weight.shape[1])
+    else:
+        square = step * step
+        square *= np.float32(add_second)
+    moment = second[rows]
+    moment *= np.float32(keep_second)
+    moment += square
     second[rows] = moment
-    scale = np.sqrt(moment) + np.float32(eps)
+    np.sqrt(moment, out=moment)
+    moment += np.float32(eps)
     if first is not None:
         mean = first[rows]
-        mean += np.float32(1 - keep_first) * (summed - mean)
-        first[rows] = summed = mean
-    weight[rows] -= np.float32(rate) * (summed / (scale[:, None] if second.ndim == 1 else scale))
+        step -= mean
+        step *= np.float32(1 - keep_first)
+        step += mean
+        first[rows] = step
+    np.divide(np.float32(rate), moment, out=moment)
+    step *= moment[:, None] if second.ndim == 1 else moment
+    weight[rows] -= step

@@ -269,9 +269,9 @@ def coprime_sizes_for(count: int, rows: int) -> list[int]:
 class PathEmbedding(TokenEmbedding):
     """The path-based variant: ``v(i) = f_q(E[i mod m])`` with ``q = i // m``, a network of its own for each quotient.
 
-    Each network is ``d -> hidden -> d`` with a ReLU between: ``ceil(n / m) (2 d hidden + hidden + d)`` parameters
-    beside the ``m d`` of the table. Few quotients are needed for it to be small, so it pays where ``m`` is a good part
-    of ``n``.
+    Each network is ``d -> hidden -> d`` with a GELU between (a ReLU could make two rows of a path equal):
+    ``ceil(n / m) (2 d hidden + hidden + d)`` parameters beside the ``m d`` of the table. Few quotients are needed for
+    it to be small, so it pays where ``m`` is a good part of ``n``.
 
     Parameters
     ----------
@@ -308,7 +308,7 @@ class PathEmbedding(TokenEmbedding):
         slot[order] = torch.arange(len(ids), device=ids.device) - (counts.cumsum(0) - counts)[place[order]]
         rows = F.embedding(ids % self.buckets, self.weight)
         grid = rows.new_zeros(len(paths), int(counts.max()), self.embedding_dim).index_put((place, slot), rows)
-        inner = F.relu(torch.baddbmm(self.up_bias[paths], grid, self.up[paths]))
+        inner = F.gelu(torch.baddbmm(self.up_bias[paths], grid, self.up[paths]))
         return torch.baddbmm(self.down_bias[paths], inner, self.down[paths])[place, slot]
 
     @property
