@@ -98,8 +98,8 @@ def run(setting: Setting) -> Finding:
         "result.",
         reason=""
         if all(checks.values())
-        else "the error is lower but recall is not: sums fitted by least squares come out too short, and shortest for the "
-        "rows that they fit worst; half a byte for the length repairs it, as the last two checks show",
+        else "the error is lower but recall is not: sums fitted by least squares come out too short, and shortest for "
+        "the rows that they fit worst; half a byte for the length repairs it, as the last two checks show",
     )
 
 

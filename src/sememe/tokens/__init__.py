@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 _LAZY = {
     "Fit": "base",
+    "RowwiseAdagrad": "rowwise",
+    "RowwiseAdam": "rowwise",
     "TokenEmbedding": "base",
     "Vocabulary": "vocabulary",
     "build": "factory",
@@ -23,6 +25,8 @@ _LAZY = {
 }
 __all__ = [
     "Fit",
+    "RowwiseAdagrad",
+    "RowwiseAdam",
     "TokenEmbedding",
     "Vocabulary",
     "build",
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from sememe.tokens.comparison import compare
     from sememe.tokens.compression import compress, open_model
     from sememe.tokens.factory import build, load, names, save
+    from sememe.tokens.rowwise import RowwiseAdagrad, RowwiseAdam
     from sememe.tokens.vocabulary import Vocabulary
 
 
