@@ -75,7 +75,8 @@ def show(answer: dict[str, Any]) -> None:
     setting = answer["setting"]
     title = (
         f"Bits a byte of {setting['held_out']['bytes']:,} held-out bytes; {setting['symbols']:,} symbols of "
-        f"{setting['dim']} dimensions, {setting['steps']:,} steps, {setting['seeds']} seeds"
+        f"{setting['dim']} dimensions, {setting['steps']:,} steps, "
+        f"{setting['seeds']} seed{'s' * (setting['seeds'] > 1)}"
     )
     columns = ["layer", "budget", "parameters", "bytes", "loss", "95 %", "to table", "typos", "after rare", "tokens/s"]
     rows = [

@@ -28,8 +28,8 @@ _COLOURS = (
 )
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.head{font-size:16px;font-weight:600}.small{fill:#666}"
-    ".grid{stroke:#e4e7eb}.base{stroke:#888;stroke-dasharray:5 4}.paper{fill:#fff}"
-    "@media(prefers-color-scheme:dark){text{fill:#ddd}.small{fill:#999}.grid{stroke:#333a42}.paper{fill:#15181c}}"
+    ":root{--paper:#fff}.grid{stroke:#e4e7eb}.base{stroke:#888;stroke-dasharray:5 4}.paper{fill:var(--paper)}"
+    "@media(prefers-color-scheme:dark){text{fill:#ddd}.small{fill:#999}.grid{stroke:#333a42}:root{--paper:#15181c}}"
 )
 
 
@@ -43,13 +43,14 @@ def draw(answer: Mapping[str, Any]) -> str:
     base = rows[0]["loss"]["value"]
     frame = _Frame(rows, base)
     setting = answer["setting"]
+    runs = "1 seed" if setting["seeds"] == 1 else f"{setting['seeds']} seeds"
     parts = [
         written(_LEFT, 24, "Loss against the size of the token layer", "head"),
         written(
             _LEFT,
             42,
             f"{setting['symbols']:,} symbols of {setting['dim']} dimensions, {setting['steps']:,} steps, "
-            f"{setting['seeds']} seeds; bits a byte of {setting['held_out']['bytes']:,} held-out bytes",
+            f"{runs}; bits a byte of {setting['held_out']['bytes']:,} held-out bytes",
             "small",
         ),
         *frame.grid(),
@@ -108,7 +109,9 @@ class _Frame:
 def _series(rows: Sequence[Mapping[str, Any]], number: int, frame: _Frame, base: float) -> list[str]:
     """Points, bars and the legend of one layer; a small shift keeps layers of one budget apart."""
     colour = _COLOURS[number % len(_COLOURS)]
-    dash = ' stroke-dasharray="6 3"' if number >= len(_COLOURS) else ""
+    again = number >= len(_COLOURS)  # colours come round a second time, with dashes and rings
+    dash = ' stroke-dasharray="6 3"' if again else ""
+    fill = f'fill="var(--paper)" stroke="{colour}" stroke-width="2"' if again else f'fill="{colour}"'
     shift = 3.0 * ((number * 3) % 7 - 3)
     name = rows[0]["layer"]
     own = sorted(rows, key=lambda row: row["bytes"])
@@ -125,11 +128,11 @@ def _series(rows: Sequence[Mapping[str, Any]], number: int, frame: _Frame, base:
         )
         parts.append(
             f'<path d="M{a:.1f} {frame.y(base + gap["low"]):.1f}V{frame.y(base + gap["high"]):.1f}" '
-            f'stroke="{colour}"/><circle cx="{a:.1f}" cy="{b:.1f}" r="4" fill="{colour}">'
+            f'stroke="{colour}"/><circle cx="{a:.1f}" cy="{b:.1f}" r="4" {fill}>'
             f"<title>{drawing.escaped(title)}</title></circle>"
         )
     down = _TOP + 8 + _LINE * number
-    mark = f'<circle cx="{_WIDTH - _RIGHT + 20}" cy="{down}" r="4" fill="{colour}"/>'
+    mark = f'<circle cx="{_WIDTH - _RIGHT + 20}" cy="{down}" r="4" {fill}/>'
     return [*parts, mark, written(_WIDTH - _RIGHT + 30, down + 4, name[:24])]
 
 
