@@ -19,6 +19,20 @@ def written(x: float, y: float, text: str, kind: str = "", anchor: str = "start"
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escaped(text)}</text>'
 
 
+def checked(path: str | os.PathLike[str]) -> Path:
+    """A path with an ending that a picture can have; asked before any long work.
+
+    Raises
+    ------
+    InputError
+        Another ending.
+    """
+    place = Path(path)
+    if place.suffix.lower() not in (".svg", ".html", ".htm"):
+        raise InputError("a plot is written as .svg or .html", where=str(path), fix="choose one of these endings")
+    return place
+
+
 def save(picture: str, path: str | os.PathLike[str], title: str) -> Path:
     """Write an SVG: ``.svg`` as it is, ``.html`` with a page around it.
 
@@ -27,14 +41,12 @@ def save(picture: str, path: str | os.PathLike[str], title: str) -> Path:
     InputError
         Another ending, or a place that cannot be written.
     """
-    place = Path(path)
-    if place.suffix.lower() in (".html", ".htm"):
+    place = checked(path)
+    if place.suffix.lower() != ".svg":
         picture = (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escaped(title)}</title>'
             f'<body style="margin:0 auto;max-width:64rem">{picture}</body></html>\n'
         )
-    elif place.suffix.lower() != ".svg":
-        raise InputError("a plot is written as .svg or .html", where=str(path), fix="choose one of these endings")
     try:
         place.write_text(picture, encoding="utf-8")
     except OSError as error:

@@ -34,8 +34,11 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compare, and show the table."""
-    from sememe import tokens
+    from sememe import drawing, tokens
     from sememe.tokens import plot
+
+    if given.plot:
+        drawing.checked(given.plot)
 
     def parts(text: str) -> list[str]:
         return [part.strip() for part in text.split(",") if part.strip()]

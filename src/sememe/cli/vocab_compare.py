@@ -45,12 +45,12 @@ def _count(text: str) -> int:
 
 def run(given: argparse.Namespace) -> int:
     """Compare, and show the table."""
-    from sememe import vocab
+    from sememe import drawing, vocab
     from sememe.vocab import plot
     from sememe.vocab.initialize import quick
 
     if given.plot:
-        plot.checked(given.plot)
+        drawing.checked(given.plot)
 
     names = [name.strip() for name in given.methods.split(",") if name.strip()] if given.methods else None
     answer = vocab.compare(

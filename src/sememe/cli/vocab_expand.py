@@ -36,11 +36,11 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Expand, and say what the new tokens do."""
-    from sememe import vocab
+    from sememe import drawing, vocab
     from sememe.vocab import plot
 
     if given.plot:
-        plot.checked(given.plot)
+        drawing.checked(given.plot)
     options = parameters(given)
     answer = vocab.expand(
         given.model,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sememe.errors import InputError
+from sememe import drawing
+from sememe.drawing import written
 
 WIDTH = 760
 _STYLE = (
@@ -51,7 +51,7 @@ def framed(label: str, height: float, parts: list[str]) -> str:
     """Parts of a picture as an SVG with a paper behind them."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height + 20:.0f}" role="img" '
-        f'aria-label="{_esc(label)}">'
+        f'aria-label="{drawing.escaped(label)}">'
         f'<style>{_STYLE}</style><rect class="paper" width="{WIDTH}" height="{height + 20:.0f}"/>{"".join(parts)}</svg>'
     )
 
@@ -64,42 +64,13 @@ def save(answer: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
     InputError
         Another ending, or a place that cannot be written.
     """
-    place = checked(path)
-    picture = draw(answer)
-    if place.suffix.lower() != ".svg":
-        title = _esc(f"Vocabulary of {Path(str(answer['model'])).name}")
-        picture = (
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-            f'<body style="margin:0 auto;max-width:60rem">{picture}</body></html>\n'
-        )
-    try:
-        place.write_text(picture, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"the plot cannot be written ({error.strerror})", where=str(path)) from None
-    return place
-
-
-def checked(path: str | os.PathLike[str]) -> Path:
-    """A path with an ending that a plot can have; asked before any long work."""
-    place = Path(path)
-    if place.suffix.lower() not in (".svg", ".html", ".htm"):
-        raise InputError("a plot is written as .svg or .html", where=str(path), fix="choose one of these endings")
-    return place
-
-
-def _esc(text: str) -> str:
-    return html.escape(text, quote=True)
-
-
-def text(x: float, y: float, content: str, kind: str = "", anchor: str = "start") -> str:
-    """A line of text at a place; ``kind`` is one of the style's classes."""
-    return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{_esc(content)}</text>'
+    return drawing.save(draw(answer), path, f"Vocabulary of {Path(str(answer['model'])).name}")
 
 
 def _shares(parts: list[str], answer: Mapping[str, Any], y: float) -> float:
     """The tables as shares of the model's parameters."""
     tables = answer["tables"]
-    parts.append(text(20, y, f"{Path(str(answer['model'])).name}: where the parameters are", "head"))
+    parts.append(written(20, y, f"{Path(str(answer['model'])).name}: where the parameters are", "head"))
     x, width, y = 20.0, WIDTH - 40, y + 14
     parts.append(f'<rect class="rest" x="20" y="{y}" width="{width}" height="26"/>')
     notes = []
@@ -113,13 +84,13 @@ def _shares(parts: list[str], answer: Mapping[str, Any], y: float) -> float:
             name = "input and output table (tied)" if tables["tied"] else f"{role} table"
             notes.append(f"{name} {tables[role]['parameters']:,} ({100 * share:.1f} %)")
     rest = 1 - tables["share"]
-    parts.append(text(20, y + 44, ", ".join([*notes, f"all else {100 * rest:.1f} %"])))
+    parts.append(written(20, y + 44, ", ".join([*notes, f"all else {100 * rest:.1f} %"])))
     return y + 44
 
 
 def _groups(parts: list[str], answer: Mapping[str, Any], y: float) -> float:
     """Bytes a token, and tokens a word, for each language and script."""
-    parts.append(text(20, y, "Bytes a token (and tokens a word) by language and script", "head"))
+    parts.append(written(20, y, "Bytes a token (and tokens a word) by language and script", "head"))
     groups = sorted(answer["groups"], key=lambda g: -g["bytes"])[:16]
     longest = max([group["bytes_per_token"] for group in groups] + [1e-9])
     y += 8
@@ -127,9 +98,9 @@ def _groups(parts: list[str], answer: Mapping[str, Any], y: float) -> float:
         name = " ".join(filter(None, [group["language"], group["script"]])) or "no letters"
         width = group["bytes_per_token"] / longest * (WIDTH - 360)
         words = f" ({group['fertility']:.2f})" if group["fertility"] is not None else ""
-        parts.append(text(150, y + 17, name[:24], anchor="end"))
+        parts.append(written(150, y + 17, name[:24], anchor="end"))
         parts.append(f'<rect class="bar" x="160" y="{y + 4}" width="{width:.1f}" height="17"/>')
-        parts.append(text(166 + width, y + 17, f"{group['bytes_per_token']:.2f}{words}"))
+        parts.append(written(166 + width, y + 17, f"{group['bytes_per_token']:.2f}{words}"))
         y += 25
     return y
 
@@ -138,7 +109,7 @@ def _coverage(parts: list[str], answer: Mapping[str, Any], y: float) -> float:
     """How much of the text the most frequent tokens cover, and where trimming would cut."""
     points = answer["used"]["coverage"]
     total = answer["tokenizer"]["tokens"]
-    parts.append(text(20, y, "Share of the text that the most frequent tokens cover", "head"))
+    parts.append(written(20, y, "Share of the text that the most frequent tokens cover", "head"))
     top, height, left, width = y + 22, 220.0, 60.0, WIDTH - 100.0
 
     def across(tokens: float) -> float:
@@ -147,10 +118,10 @@ def _coverage(parts: list[str], answer: Mapping[str, Any], y: float) -> float:
     for tick in (0, 0.25, 0.5, 0.75, 1):
         level = top + (1 - tick) * height
         parts.append(f'<path class="grid" d="M{left} {level:.1f}H{left + width}"/>')
-        parts.append(text(left - 8, level + 4, f"{100 * tick:.0f} %", "small", "end"))
+        parts.append(written(left - 8, level + 4, f"{100 * tick:.0f} %", "small", "end"))
     power = 1
     while power <= total:
-        parts.append(text(across(power), top + height + 18, f"{power:,}", "small", "middle"))
+        parts.append(written(across(power), top + height + 18, f"{power:,}", "small", "middle"))
         power *= 10
     marks = (
         (answer["used"]["tokens"], f"used {answer['used']['tokens']:,}", 12),
@@ -159,7 +130,7 @@ def _coverage(parts: list[str], answer: Mapping[str, Any], y: float) -> float:
     )
     for tokens, name, drop in marks:
         parts.append(f'<path class="mark" d="M{across(tokens):.1f} {top}V{top + height}"/>')
-        parts.append(text(across(tokens) - 5, top + height - drop, name, "small", "end"))
+        parts.append(written(across(tokens) - 5, top + height - drop, name, "small", "end"))
     path = "L".join(f"{across(tokens):.1f} {top + (1 - share) * height:.1f}" for tokens, share in points)
     parts.append(f'<path class="line" d="M{path}"/>')
     return top + height + 24

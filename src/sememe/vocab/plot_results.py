@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sememe.vocab.plot import WIDTH, framed, text
+from sememe.drawing import written
+from sememe.vocab.plot import WIDTH, framed
 
 _LEFT, _ROOM = 170.0, WIDTH - 330.0  # where bars begin, and how long the longest is
 
@@ -23,26 +24,26 @@ def compared(answer: Mapping[str, Any]) -> str:
     bars = [("loss", "bar"), ("trained", "light")] if steps else [("loss", "bar")]
     longest = max([row[key]["high"] for row in rows for key, _ in bars] + [1e-9])
     unit = f"{answer['unit'][0].upper()}{answer['unit'][1:]}"
-    parts = [text(20, 34, f"{Path(str(answer['model'])).name} with another tokenizer: {unit.lower()}", "head")]
+    parts = [written(20, 34, f"{Path(str(answer['model'])).name} with another tokenizer: {unit.lower()}", "head")]
     held = answer["held_out"]
     parts.append(
-        text(20, 54, f"{held['texts']:,} held-out texts, {held['bytes']:,} bytes; lines are 95 % intervals", "small")
+        written(20, 54, f"{held['texts']:,} held-out texts, {held['bytes']:,} bytes; lines are 95 % intervals", "small")
     )
     if steps:
         for x, (name, kind) in zip(
             (20, 190), (("right after", "bar"), (f"after {steps:,} steps", "light")), strict=True
         ):
             parts.append(
-                f'<rect class="{kind}" x="{x}" y="64" width="12" height="12"/>{text(x + 18, 74, name, "small")}'
+                f'<rect class="{kind}" x="{x}" y="64" width="12" height="12"/>{written(x + 18, 74, name, "small")}'
             )
     y = 84.0 if steps else 66.0
     for row in rows:
-        parts.append(text(_LEFT - 10, y + 8 + 8 * len(bars), row["method"], anchor="end"))
+        parts.append(written(_LEFT - 10, y + 8 + 8 * len(bars), row["method"], anchor="end"))
         for key, kind in bars:
             value, low, high = (row[key][name] / longest * _ROOM for name in ("value", "low", "high"))
             parts.append(f'<rect class="{kind}" x="{_LEFT}" y="{y + 3}" width="{max(value, 0.5):.1f}" height="13"/>')
             parts.append(f'<path class="range" d="M{_LEFT + low:.1f} {y + 9.5}H{_LEFT + high:.1f}"/>')
-            parts.append(text(_LEFT + high + 8, y + 14, f"{row[key]['value']:.3f}", "small"))
+            parts.append(written(_LEFT + high + 8, y + 14, f"{row[key]['value']:.3f}", "small"))
             y += 16
         y += 8
     return framed(f"Ways of making rows for {answer['model']}", y, parts)
@@ -58,7 +59,7 @@ def expanded(answer: Mapping[str, Any]) -> str:
     """
     rate, tokens, added = answer["tokens_per_byte"], answer["tokens"], answer["added"]
     new, produced = tokens["after"] - tokens["before"], added["produced"]
-    parts = [text(20, 34, f"{Path(str(answer['model'])).name} with {new:,} more tokens", "head")]
+    parts = [written(20, 34, f"{Path(str(answer['model'])).name} with {new:,} more tokens", "head")]
     groups = [
         ("Bytes a token, of text that was not learned from", [
             ("before", 1 / rate["before"], f"{1 / rate['before']:.3f}"),
@@ -77,14 +78,14 @@ def expanded(answer: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     y = 62.0
     for title, bars in groups:
-        parts.append(text(20, y, title))
+        parts.append(written(20, y, title))
         longest = max([value for _, value, _ in bars] + [1e-9])
         y += 6
         for name, value, note in bars:
             width = max(value / longest * _ROOM, 0.5)
-            parts.append(text(_LEFT - 10, y + 17, name, "small", "end"))
+            parts.append(written(_LEFT - 10, y + 17, name, "small", "end"))
             parts.append(f'<rect class="bar" x="{_LEFT}" y="{y + 4}" width="{width:.1f}" height="17"/>')
-            parts.append(text(_LEFT + width + 6, y + 17, note, "small"))
+            parts.append(written(_LEFT + width + 6, y + 17, note, "small"))
             y += 25
         y += 24
     return framed(f"More tokens for {answer['model']}", y - 20, parts)
