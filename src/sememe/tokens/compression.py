@@ -15,7 +15,7 @@ from sememe.encode.folder import loading
 from sememe.errors import InputError, MissingDependency
 from sememe.tokens.base import TokenEmbedding
 from sememe.tokens.effect import effect
-from sememe.tokens.factory import layer_class, load, save
+from sememe.tokens.factory import layer_class, load, parameters_of, save
 from sememe.tokens.vocabulary import Vocabulary
 from sememe.vocab.folder import ModelFolder, write_folder
 from sememe.vocab.sample import from_texts, read_sample
@@ -53,7 +53,7 @@ def compress(
     layer : str
         A token layer; see `sememe.tokens.names` with ``fitted=True``.
     budget : int, float or str
-        Parameters of the layer, as in ``"10%"`` of the table, or ``"1M"``.
+        Its size: ``"10%"`` of the table's bytes, or float32 parameters such as ``"1M"``.
     text, texts
         A sample of the text that the model will read; files, or texts themselves.
     plain : bool
@@ -85,18 +85,20 @@ def compress(
         raise InputError(f"{len(usable)} texts are too few to fit and to measure", fix="give at least 4")
     learn, judge = usable[::2], usable[1::2][:_MOST]
     vocabulary = _vocabulary(folder.tokenizer(), len(table), learn)
-    made = layer_class(layer).from_pretrained(table, vocabulary, budget=budget, seed=seed, **options)
+    stored = folder.tables["input"].nbytes  # a share is of what is stored, which is often less than float32
+    wanted = parameters_of(budget, stored // 4)
+    made = layer_class(layer).from_pretrained(table, vocabulary, budget=wanted, seed=seed, **options)
     made.eval()
     rebuilt = made.table().float().numpy()
     answer: dict[str, Any] = {
         "model": str(folder.path),
-        "table": {"rows": len(table), "dim": int(table.shape[1]), "bytes": folder.tables["input"].nbytes},
+        "table": {"rows": len(table), "dim": int(table.shape[1]), "bytes": stored},
         "layer": {
             "name": layer,
             "options": made.options,
             "parameters": made.num_parameters,
             "bytes": made.num_bytes,
-            "share": made.num_bytes / (4 * table.size),
+            "share": made.num_bytes / stored,
         },
         "fit": made.fit_.as_json(),
         "tied": folder.tied,
