@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         command = shlex.join(["sememe", *given])
-        sys.stderr.write(f"\nsememe {name}: interrupted; what was encoded is kept, go on with: {command}\n")
+        sys.stderr.write(f"\nsememe {name}: interrupted; what was encoded or logged is kept, go on with: {command}\n")
         return 130
 
 
