@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 __version__ = "0.1.0"
 
@@ -16,7 +18,7 @@ _LAZY = {
     "plan": "sememe.planner",
     "read": "sememe.text",
 }
-__all__ = ["Index", "Recipe", "Record", "SememeError", "build", "open", "plan", "read"]
+__all__ = ["Index", "Recipe", "Record", "SememeError", "__version__", "build", "open", "plan", "read"]
 
 if TYPE_CHECKING:
     from sememe.contracts import Record
@@ -26,14 +28,4 @@ if TYPE_CHECKING:
     from sememe.recipe import Recipe
     from sememe.text import read
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'sememe' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+__getattr__, __dir__ = lazy(__name__, _LAZY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 _LAZY = {
     "BF16": "floating",
@@ -100,14 +102,4 @@ if TYPE_CHECKING:
     from sememe.codec.weights import CrossLayerEqualizer
     from sememe.codec.whiten import Whiten
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"sememe.codec.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'sememe.codec' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _LAZY)

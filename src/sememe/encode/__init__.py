@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 _LAZY = {
     "BM25": "bm25",
@@ -55,14 +57,4 @@ if TYPE_CHECKING:
     from sememe.encode.static import Static
     from sememe.encode.use import UniversalSentenceEncoder
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"sememe.encode.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'sememe.encode' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(__name__, _LAZY)

@@ -8,7 +8,9 @@ through their modules, which have the same names.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 _LAZY = {
     "Causal": "causal",
@@ -73,14 +75,4 @@ if TYPE_CHECKING:
     from sememe.lab.store import Store, small_llama_folder
     from sememe.lab.train import History, Recipe
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"sememe.lab.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'sememe.lab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _LAZY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 _LAZY = {"plan": "sememe.planner.planning", "Plan": "sememe.planner.result"}
 __all__ = ["Plan", "plan"]
@@ -11,10 +13,4 @@ if TYPE_CHECKING:
     from sememe.planner.planning import plan
     from sememe.planner.result import Plan
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'sememe.planner' has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, _LAZY)

@@ -7,7 +7,9 @@ lists what it knows. Names are imported when first used; what needs PyTorch says
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 _LAZY = {
     "Handle": "extend",
@@ -25,14 +27,4 @@ if TYPE_CHECKING:
     from sememe.positions.extend import Handle, apply, methods
     from sememe.positions.segmented import SegmentedTrainer
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"sememe.positions.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'sememe.positions' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _LAZY)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 _LAZY = {
     "BeirLayout": "beir",
@@ -44,14 +46,4 @@ if TYPE_CHECKING:
     from sememe.text.reader import Reader, read
     from sememe.text.report import Notice, ReadReport
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"sememe.text.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'sememe.text' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _LAZY)

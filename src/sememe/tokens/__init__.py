@@ -7,7 +7,9 @@ PyTorch says so when it is missing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sememe.faces import lazy
 
 _LAZY = {
     "Fit": "base",
@@ -46,14 +48,4 @@ if TYPE_CHECKING:
     from sememe.tokens.rowwise import RowwiseAdagrad, RowwiseAdam
     from sememe.tokens.vocabulary import Vocabulary
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"sememe.tokens.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'sememe.tokens' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _LAZY)

@@ -7,8 +7,9 @@ first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from sememe.faces import lazy
 from sememe.vocab.compare import compare
 from sememe.vocab.expand import expand
 from sememe.vocab.folder import ModelFolder, write_folder
@@ -80,14 +81,4 @@ if TYPE_CHECKING:
     from sememe.vocab.mixed_vocab import MixedVocabDistiller
     from sememe.vocab.patching import EntropyPatcher
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"sememe.vocab.{_LAZY[name]}"), name)
-    raise AttributeError(f"module 'sememe.vocab' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, _LAZY)

@@ -7,7 +7,7 @@ verifies and recovers, and ``store`` is what the rest of the index uses.
 
 from __future__ import annotations
 
-from typing import Any
+from sememe.faces import lazy
 
 _LAZY = {
     "BlockFile": "blockfile",
@@ -22,10 +22,4 @@ _LAZY = {
 }
 __all__ = list(_LAZY)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        from importlib import import_module
-
-        return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, _LAZY)
