@@ -159,3 +159,14 @@ def test_real_vectors_beat_product_codes(minilm):
     X = minilm("cranfield")[0]
     fit, held = X[::2], X[1::2]
     assert error(Additive(8, "none").fit(fit), held) < 0.95 * error(ProductQuantizer(8).fit(fit), held)
+
+
+def test_codebooks_that_fit_badly_are_not_kept(minilm, monkeypatch):
+    X = minilm("cranfield")[0][:600, :32]
+    quantizer = Additive(3, "none").fit(X)
+    monkeypatch.setattr(additive_fit, "refit", lambda X, codes, centres, pull: 1.5 * centres)
+    plain = Additive(3, "none").fit(X)
+    assert not np.array_equal(quantizer.centres_, plain.centres_)
+    assert error(quantizer, X) < error(plain, X)
+    monkeypatch.setattr(additive_fit, "refit", lambda X, codes, centres, pull: centres)
+    assert np.array_equal(Additive(3, "none").fit(X).centres_, plain.centres_)
