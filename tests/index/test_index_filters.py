@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sememe.contracts import Record
 from sememe.errors import FilterError, InputError
 from sememe.index import engine, filters
-from sememe.index.predicates import Where
+from sememe.index.predicates import Where, fields_of
 from sememe.testing import HashingEncoder, toy_records
 
 DAY = datetime.date(2024, 1, 1)
@@ -246,9 +246,8 @@ def test_exact_at_every_selectivity(large, share):
     @given(_expressions(share), st.integers(0, N - 1))
     def run(expression, query):
         allowed = np.array([expression[1](meta) is True for meta in META])
-        mask = np.concatenate(
-            [Where(expression[2], [s.records for s in large.segments]).mask(s.records) for s in large.segments]
-        )
+        where = Where(expression[2], fields_of(s.records for s in large.segments))
+        mask = np.concatenate([where.mask(s.records) for s in large.segments])
         assert np.array_equal(mask, allowed), expression[2]
         hits = large.search(VECTORS[query : query + 1], k=10, where=expression[2])
         rows = np.flatnonzero(allowed)

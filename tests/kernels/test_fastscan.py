@@ -1,5 +1,9 @@
 """The scan of 4-bit codes and the rescoring after it, at every dispatch level, against plain loops."""
 
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -253,3 +257,29 @@ def test_two_bits_are_nearer_than_one():
         rows = sketch.centres[np.arange(sketch.places), numbers].reshape(len(X), -1) @ sketch.rotation.T + sketch.mean
         errors.append(((rows - X) ** 2).mean() / X.var())
     np.testing.assert_allclose(errors, [0.363, 0.1175], rtol=0.05)  # what these levels lose on a Gaussian
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_threads_after_a_fork(monkeypatch):
+    """Helper threads do not survive a fork: the child makes its own and answers the same."""
+    monkeypatch.setenv("SEMEME_THREADS", "3")
+    _, rows, centres, Q = made(40_000, 16, 2, 40)
+    want = rows.topk(Q, centres, 10)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # a child that waits for threads that are not there is ended
+        same = all(np.array_equal(a, b) for a, b in zip(rows.topk(Q, centres, 10), want))
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_calls_from_several_threads(monkeypatch):
+    """Calls at the same time share the helpers."""
+    monkeypatch.setenv("SEMEME_THREADS", "3")
+    _, rows, centres, Q = made(40_000, 16, 2, 40)
+    want = rows.topk(Q, centres, 10)
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: rows.topk(Q, centres, 10), range(12)):
+            np.testing.assert_array_equal(got[0], want[0])
+            np.testing.assert_array_equal(got[1], want[1])

@@ -124,6 +124,29 @@ def test_the_compiled_scan_gives_what_numpy_gives(quantizer):
 
 
 @needs_core
+@pytest.mark.parametrize("quantizer", [Int8(), Int4(), Power(4), Int8(scale="vector"), Uniform(3)], ids=repr)
+@pytest.mark.parametrize("d", [8, 50, 100, 256])
+def test_many_queries_at_once(quantizer, d):
+    """Queries are multiplied sixteen, eight, four and one at a time, and more than 256 in several turns."""
+    rng = np.random.default_rng(d)
+    X = rng.standard_normal((170, d)).astype(np.float32)
+    quantizer = type(quantizer)(**quantizer.get_params()).fit(X)
+    codes, queries, rows = quantizer.encode(X), rng.standard_normal((285, d)).astype(np.float32), np.arange(0, 170, 3)
+    for chosen in (None, rows):
+        answers = []
+        for level in COMPILED:
+            with native.using(level):
+                answers.append(quantizer.native_scan(queries).topk(codes, 7, chosen))
+        for scores, found in answers[1:]:
+            np.testing.assert_array_equal(scores, answers[0][0])
+            np.testing.assert_array_equal(found, answers[0][1])
+        exact = quantizer.scores(queries, codes)
+        want, _ = expected(exact, 7, chosen)
+        np.testing.assert_allclose(answers[0][0], want, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(np.take_along_axis(exact, answers[0][1], axis=1), want, rtol=1e-5, atol=1e-5)
+
+
+@needs_core
 def test_threads_do_not_change_the_answer(monkeypatch):
     rng = np.random.default_rng(2)
     X = rng.standard_normal((200_000, 64)).astype(np.float32)

@@ -75,6 +75,15 @@ def test_kernels_have_gradients_everywhere() -> None:
             assert torch.isfinite(parameter.grad).all() and parameter.grad.abs().sum() > 0
 
 
+def test_numbers_of_the_log_kernel_are_held_above_zero_and_can_come_back() -> None:
+    module = KernelBias(2)
+    with torch.no_grad():
+        module.raw1.fill_(-0.5)
+    assert module.r1.tolist() == pytest.approx([0.01, 0.01])
+    module.bias(5)[:, 4, 0].sum().backward()
+    assert (module.raw1.grad < 0).all()  # a larger bias wants a smaller number: the way is open in both directions
+
+
 @pytest.mark.parametrize("method", ["shaw", "unsigned", "signed", "elementwise", "added"])
 def test_scores_are_their_definitions(method: str) -> None:
     torch.manual_seed(0)

@@ -194,6 +194,24 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(module.attend(q, k, v, causal=True, bias=None), whole)
 
 
+def test_layers_have_factors_of_their_own() -> None:
+    q, k, v = tensors()
+    both = DimensionWisePositions(WIDTH, CONTEXT, factors=[[[2.0] * 4] * 2, [[5.0] * 4] * 2])
+    for number, factor in enumerate((2.0, 5.0)):
+        alone = DimensionWisePositions(WIDTH, CONTEXT, factors=[factor] * 4)
+        torch.testing.assert_close(
+            both.layer(number, q).attend(q, k, v, causal=True, bias=None),
+            alone.attend(q, k, v, causal=True, bias=None),
+        )
+    with pytest.raises(InputError, match="2 layers"):
+        both.layer(2, q)
+    both.set([1.0] * 4)
+    found = contributions(
+        both, lambda: [both.layer(n, q).attend(q * (1 + n), k, v, causal=True, bias=None) for n in (0, 1)]
+    )
+    torch.testing.assert_close(found[1], 2 * found[0])
+
+
 def test_detect_finds_the_factor_that_scores_best() -> None:
     module = DimensionWisePositions(WIDTH, CONTEXT)
     q, k, v = tensors()

@@ -147,11 +147,11 @@ def test_groups_by_frequency_hold_the_frequent_symbols_first() -> None:
     layer = MixedDimEmbedding(Vocabulary([b"x"] * 200, counts=counts), 16, numbers=1_200, groups=4)
     assert layer.counts == [25, 25, 50, 100]
     order = np.argsort(-counts, kind="stable")
-    assert layer.group.numpy()[order].tolist() == [0] * 25 + [1] * 25 + [2] * 50 + [3] * 100
+    assert layer.place.numpy()[order].tolist() == list(range(200))
     formula = sum(min(n * 16, (n + 16) * w) for n, w in zip(layer.counts, layer.group_widths))
     assert layer.num_parameters == formula
-    for number in order[[0, 30, 60, 199]].tolist():
-        group, slot = int(layer.group[number]), int(layer.slot[number])
+    for place, group, slot in ((0, 0, 0), (30, 1, 5), (60, 2, 10), (199, 3, 99)):
+        number = int(order[place])
         row = layer.tables[group][slot]
         wanted = row @ layer.projections[str(group)] if str(group) in layer.projections else row
         torch.testing.assert_close(layer(torch.tensor([[5, number]]))[0, 1], wanted)
@@ -160,7 +160,8 @@ def test_groups_by_frequency_hold_the_frequent_symbols_first() -> None:
 def test_groups_may_be_fields() -> None:
     layer = MixedDimEmbedding(numbered(1_110), 32, numbers=6_000, fields=[10, 100, 1_000])
     assert layer.counts == [10, 100, 1_000]
-    assert layer.group.tolist() == [0] * 10 + [1] * 100 + [2] * 1_000
+    assert layer.starts.tolist() == [0, 10, 110, 1_110]
+    assert layer.place.tolist() == list(range(1_110))
     assert layer.group_widths[0] == 32
     assert layer.group_widths[1] > layer.group_widths[2]
     with pytest.raises(InputError, match="fields of 11 ids"):
@@ -172,8 +173,7 @@ def test_each_group_is_fitted_by_its_nearest_table_of_that_rank() -> None:
     table = torch.randn(300, 24, generator=torch.Generator().manual_seed(1))
     layer = MixedDimEmbedding(vocabulary, 24, numbers=2_500).fit(table)
     rebuilt = layer.table()
-    for group, width in enumerate(layer.group_widths):
-        rows = layer.group == group
+    for width, rows in zip(layer.group_widths, layer.place.argsort().split(layer.counts)):
         left = torch.linalg.svdvals(table[rows].double())[width:].square().sum().item()
         assert (table[rows] - rebuilt[rows]).double().square().sum().item() == pytest.approx(left, rel=1e-3, abs=1e-5)
 

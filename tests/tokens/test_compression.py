@@ -51,6 +51,7 @@ def test_the_compact_and_the_plain_form_are_the_same_model(
     assert isinstance(compact.get_input_embeddings(), CodedTable) != answer["tied"]
     assert answer["layer"]["share"] == pytest.approx(0.2, rel=0.05)
     assert answer["effect"]["gap"]["low"] <= answer["effect"]["gap"]["value"] <= answer["effect"]["gap"]["high"]
+    assert answer["elsewhere"]["gap"] >= max(3 * answer["effect"]["gap"]["high"], 0)
 
 
 def test_a_trained_layer_goes_in_too(small_models: dict[str, Path], tmp_path: Path) -> None:
@@ -59,6 +60,26 @@ def test_a_trained_layer_goes_in_too(small_models: dict[str, Path], tmp_path: Pa
     assert type(model.get_input_embeddings()).__name__ == "HashBucketEmbedding"
     assert answer["fit"]["cosine"] > 0.2
     assert answer["bytes"]["after"] < answer["bytes"]["before"]
+
+
+def test_even_codes_need_no_gradients_and_take_all_rows_alike(small_models: dict[str, Path]) -> None:
+    source = small_models["bpe"]
+    even = tokens.compress(source, None, "codes", "20%", texts=TEXTS, even=True)
+    again = tokens.compress(source, None, "codes", "20%", texts=[text.upper() for text in TEXTS], even=True)
+    assert {**even["fit"], "seconds": 0} == {**again["fit"], "seconds": 0}
+    measured = tokens.compress(source, None, "codes", "20%", texts=TEXTS)
+    assert measured["fit"]["error"] > even["fit"]["error"]
+
+
+def test_an_encoder_is_promised_less_elsewhere(small_models: dict[str, Path], tmp_path: Path) -> None:
+    source = tmp_path / "encoder"
+    shutil.copytree(small_models["wordpiece"], source)
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
+    answer = tokens.compress(source, None, "codes", "20%", texts=TEXTS)
+    assert answer["effect"]["kind"] == "encoder"
+    assert answer["elsewhere"]["cosine"] < answer["effect"]["cosine"]["low"]
+    assert answer["elsewhere"]["ratio"] >= 3
 
 
 def test_nothing_opens_the_compact_form_as_a_whole_model(small_models: dict[str, Path], tmp_path: Path) -> None:

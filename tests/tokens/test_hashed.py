@@ -128,6 +128,43 @@ def test_lsh_buckets_are_smallest_hashes_and_meet_as_often_as_ngrams_overlap() -
     assert np.mean(found[0] == found[2]) == pytest.approx(len(a & c) / len(a | c), abs=0.1)
 
 
+def test_narrow_rows_are_added_and_then_projected() -> None:
+    layer = HashBucketEmbedding(Vocabulary(WORDS), 6, rows=40, hashes=3, rank=2)
+    narrow, projection = layer.weight.detach().numpy(), layer.projection.detach().numpy()
+    for word, rows, vector in zip(WORDS, layer.buckets(WORDS), layer.table().numpy()):
+        wanted = layer.scale * sum(narrow[row] for row in rows) @ projection
+        np.testing.assert_allclose(vector, wanted, rtol=1e-5, atol=1e-7, err_msg=word)
+        np.testing.assert_allclose(layer.embed([word]).detach().numpy()[0], wanted, rtol=1e-5, atol=1e-7)
+    assert layer.num_parameters == 40 * 2 + 2 * 6
+
+
+def test_narrow_rows_are_fitted_as_well_as_their_rank_allows() -> None:
+    words = [f"word{number}" for number in range(200)]
+    made = HashBucketEmbedding(Vocabulary(words), 12, rows=30, hashes=2, rank=3)
+    table = made.table()
+    again = HashBucketEmbedding(Vocabulary(words), 12, rows=30, hashes=2, rank=3).fit(table)
+    assert again.fit_ is not None and again.fit_.error < 1e-4
+    # of a table of full rank: the leading directions of the least-squares fit, by another way
+    table = torch.randn(200, 12, generator=torch.Generator().manual_seed(0))
+    code = np.zeros((200, 30))
+    np.add.at(code, (np.repeat(np.arange(200), 2), made.buckets(words).ravel()), made.scale)
+    full = code @ np.linalg.lstsq(code, table.numpy(), rcond=None)[0]
+    u, s, v = np.linalg.svd(full, full_matrices=False)
+    best = ((table.numpy() - (u[:, :3] * s[:3]) @ v[:3]) ** 2).sum()
+    rebuilt = ((table - again.fit(table).table()) ** 2).sum().item()
+    assert rebuilt == pytest.approx(best, rel=1e-3)
+
+
+def test_a_small_budget_buys_narrow_rows_and_a_large_one_whole_ones() -> None:
+    vocabulary = Vocabulary([f"word{number}" for number in range(5_000)])
+    for share, narrow in ((0.01, True), (0.1, True), (0.3, False)):
+        layer = tokens.build("hash-bucket", vocabulary, 64, f"{share:.0%}")
+        assert layer.size == pytest.approx(share * 5_000 * 64, rel=0.02)
+        assert (layer.rank > 0) == narrow
+        assert not narrow or layer.rows == pytest.approx(1_000, rel=0.35)
+    assert tokens.build("hash-bucket", vocabulary, 64, "10%", rank=0).rows == 500
+
+
 def naive_trigram_rows(word: str, rows: int, hashes: int, lower: int, salt: int = 0) -> list[int]:
     """Rows of a word, string by string: what a layer without preparation does for every token of every batch."""
     padded = f" {word} "
@@ -334,4 +371,16 @@ def test_a_vocabulary_is_prepared_without_a_loop_over_its_ngrams() -> None:
     layer = TrigramHashEmbedding(Vocabulary(WORDS), 8, rows=100)
     layer.bags = None  # type: ignore[assignment]
     assert layer(torch.arange(len(WORDS))).shape == (len(WORDS), 8)
-    assert math.isclose(layer.scale, max(len(layer.bag_rows) / len(WORDS), 1) ** -0.5)
+    assert math.isclose(layer.scale, 1 / max(len(layer.bag_rows) / len(WORDS), 1))
+
+
+@pytest.mark.parametrize("name", ["hash-bucket", "trigram-hash"])
+def test_vectors_begin_as_long_as_those_of_a_plain_table_and_move_as_far(name: str) -> None:
+    words = [f"word{number}" for number in range(2_000)]
+    layer, plain = (tokens.build(kind, words, 64) for kind in (name, "table"))
+    begun = layer.table()
+    assert begun.norm(dim=1).mean() == pytest.approx(float(plain.table().norm(dim=1).mean()), rel=0.1)
+    with torch.no_grad():
+        layer.weight += 0.003  # all rows one way, as a common gradient moves them
+    moved = (layer.table() - begun).mean()
+    assert moved == pytest.approx(0.003, rel=0.05)

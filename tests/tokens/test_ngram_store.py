@@ -83,10 +83,7 @@ def test_packed_tables_are_the_same() -> None:
 @pytest.fixture
 def layer() -> SconeEmbedding:
     torch.manual_seed(0)
-    made = SconeEmbedding(Vocabulary([f" {i}" for i in range(8)]), 8, ngrams=40, longest=3).collect(DOCUMENTS, 2)
-    with torch.no_grad():
-        made.out.weight.normal_()
-    return made
+    return SconeEmbedding(Vocabulary([f" {i}" for i in range(8)]), 8, ngrams=40, longest=3).collect(DOCUMENTS, 2)
 
 
 def test_places_with_and_without_ngrams(layer: SconeEmbedding) -> None:
@@ -108,12 +105,12 @@ def test_places_with_and_without_ngrams(layer: SconeEmbedding) -> None:
 
 def slow(layer: SconeEmbedding, gram: Any) -> Any:
     """One n-gram by itself, without padding."""
-    from sememe.positions.base import Positions
+    from sememe.positions.base import Rotary
 
-    x = (layer.first(layer.weight[gram]) + layer.places[-len(gram) :])[None]
+    x = layer.first(layer.weight[gram])[None]
     for block in layer.blocks:
-        x = block(x, Positions(), causal=False, bias=None)
-    return layer.weight[gram[-1]] + layer.out(layer.last(x[0, -1]))
+        x = block(x, Rotary(4), causal=False, bias=None)
+    return x[0, -1] * layer.weight[gram[-1]].square().mean().sqrt()
 
 
 def test_only_the_past_is_read(layer: SconeEmbedding) -> None:
@@ -122,6 +119,15 @@ def test_only_the_past_is_read(layer: SconeEmbedding) -> None:
     changed[:, 7:] = (changed[:, 7:] + 1) % 6
     assert torch.equal(layer(ids)[:, :7], layer(changed)[:, :7])
     assert torch.allclose(torch.cat([layer(row[None]) for row in ids]), layer(ids), atol=1e-5)
+
+
+def test_an_ngram_begins_as_its_last_symbol(layer: SconeEmbedding) -> None:
+    with torch.no_grad():
+        for block in layer.blocks:
+            block.out.weight.zero_()
+            block.down.weight.zero_()
+    ids = torch.from_numpy(np.stack([row[:30] for row in DOCUMENTS]))
+    torch.testing.assert_close(layer(ids), layer.weight[ids], rtol=1e-3, atol=1e-6)
 
 
 def test_gradients_reach_everything(layer: SconeEmbedding) -> None:

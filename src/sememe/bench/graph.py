@@ -174,11 +174,10 @@ def _filtered(kind: str, share: float, fenced: list[Fenced], X: Vectors, Q: Vect
     from sememe.bench.filter import mask_of
 
     generator = np.random.default_rng(settings.seed)
-    scores = Q @ X.T
+    scores, order = Q @ X.T, generator.permutation(len(X))
     masks, truth = [], []
     for line in scores:
-        centre = np.flatnonzero(line == line.max())[0]
-        masks.append(_around(X, centre, share) if kind == "near" else mask_of(X, line, kind, share, generator))
+        masks.append(mask_of(X, order, line, kind, share, generator))
         rows = np.flatnonzero(masks[-1])
         truth.append(rows[np.argsort(-line[rows], kind="stable")[:K]])
     half = len(Q) // 2
@@ -211,11 +210,3 @@ def _filtered(kind: str, share: float, fenced: list[Fenced], X: Vectors, Q: Vect
         ratio = min(rivals) / taken if rivals and name.startswith("sememe") else None
         table.rows.append([name, chosen[name][0], chosen[name][1], 1 / taken, ratio])
     return table
-
-
-def _around(X: Vectors, centre: int, share: float) -> Mask:
-    """The rows nearest to one."""
-    mask = np.zeros(len(X), dtype=bool)
-    size = max(1, round(share * len(X)))
-    mask[np.argpartition(-(X @ X[centre]), size - 1)[:size]] = True
-    return mask

@@ -29,7 +29,8 @@ class Settings:
     data : Path or None
         Folder of evaluation data; SEMEME_DATA where None.
     vectors, queries : Path or None
-        float32 or float16 ``.npy`` files of unit rows to use instead of vectors made here.
+        float32 or float16 ``.npy`` files of unit rows to use instead of vectors made here; for ``sparse`` ``.npz``
+        files as ``scipy.sparse.save_npz`` writes them.
     seed : int
     """
 

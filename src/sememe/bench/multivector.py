@@ -1,23 +1,28 @@
-"""MaxSim over MiniLM's token vectors: all vectors of a passage, or a quarter of them, against NumPy and PyTorch."""
+"""MaxSim over MiniLM's token vectors, over their codes, and over a quarter of them, against NumPy and PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sememe import codec
 from sememe.bench import texts
 from sememe.bench.harness import Column, Settings, Table, interleaved
 from sememe.bench.machine import Limits
 from sememe.bench.peers import note, peer
 from sememe.bench.race import K, recall
-from sememe.contracts import Ragged
+from sememe.contracts import Codes, Ragged
 from sememe.errors import MissingDependency
 from sememe.index.pooling import pool
-from sememe.kernels.maxsim import maxsim
+from sememe.kernels import native
+from sememe.kernels.maxsim import best_sums, maxsim
 
 SIZE = 300  # passages
+CELLS = 256  # centres of the residual codes
 _QUERIES = 16
 
 
@@ -49,6 +54,11 @@ def _measure(whole: Ragged, quarter: Ragged, Q: Ragged, settings: Settings, limi
         torch.set_num_threads(settings.threads)
         calls["PyTorch, padded"] = _padded(torch, Q, whole)
     sizes = {"sememe, a quarter (ward)": quarter.values.nbytes}
+    for name, quantizer in (("residual:2", codec.Residual(2, CELLS)), ("int8", codec.Int8())):
+        quantizer.fit(whole.values)
+        codes = quantizer.encode(whole.values)
+        sizes[f"sememe, {name}"] = codes.nbytes
+        calls[f"sememe, {name}"] = partial(_coded, quantizer, codes, Q, whole.offsets)
     truth = _best(calls["NumPy, passage by passage"](), k)
     found = {name: recall(_best(call(), k), truth) for name, call in calls.items()}
     times = interleaved(calls, settings.rounds)
@@ -60,10 +70,19 @@ def _measure(whole: Ragged, quarter: Ragged, Q: Ragged, settings: Settings, limi
     table = Table(f"{about}, queries with {len(Q.values) / (len(Q.offsets) - 1):.0f}, all scored", columns)
     for name, taken in seconds.items():
         size = sizes.get(name, whole.values.nbytes)
-        work = size / 4 * len(Q.values) / (len(Q.offsets) - 1) / taken / limits.multiply_adds
+        vectors = quarter.values if "quarter" in name else whole.values
+        work = vectors.size * len(Q.values) / (len(Q.offsets) - 1) / taken / limits.multiply_adds
         ours = name.startswith("sememe")
         table.rows.append([name, size / n, found[name], taken * 1e3, work, rival / taken if ours else None])
     return table
+
+
+def _coded(quantizer: Any, codes: Codes, Q: Ragged, offsets: NDArray[np.int64]) -> Any:
+    """What an index does, codes and all; the queries are prepared anew each time."""
+    prepared = quantizer.native_maxsim(Q.values) if native.core() is not None else None
+    if prepared is None:
+        return best_sums(quantizer.scores(Q.values, codes), Q.offsets, offsets)
+    return prepared.scores(codes, Q.offsets, offsets[:-1], offsets[1:])
 
 
 def _best(scores: Any, k: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,17 +14,19 @@ from sememe.bench.harness import Column, Settings, Table, interleaved, once
 from sememe.bench.machine import Limits
 from sememe.bench.peers import note, peer
 from sememe.bench.race import K, recall
-from sememe.errors import MissingDependency
+from sememe.errors import InputError, MissingDependency
 
 SIZE = 100_000  # texts of BM25
 _LEARNED = 2_000  # texts encoded by SPLADE, which takes about a minute
 _QUERIES, _LEARNED_QUERIES = 500, 100
 _TERMS = 5
+EFFORTS = ((0.1, 0.85), (0.15, 0.8), (0.2, 0.75))  # share and slack of our lists
+_BLOCK = 64  # queries whose exact answers are looked up at a time
 _NANOSECONDS = 0.5  # what adding up one posting takes at best
 
 
 def tables(settings: Settings, limits: Limits) -> list[Table]:
-    """BM25, then learned sparse vectors where SPLADE is installed."""
+    """BM25, then learned sparse vectors: those given (``--vectors``, a SciPy ``.npz``), else SPLADE's if installed."""
     return [_bm25(settings), *_learned(settings)]
 
 
@@ -113,48 +116,77 @@ def _bm25s(
     return {f"{name}, all at once": lambda: made.retrieve(queries, k=K, show_progress=False, n_threads=threads)}
 
 
-def _learned(settings: Settings) -> list[Table]:
+def _vectors(settings: Settings, sparse: Any) -> tuple[Any, Any] | None:
+    """Corpus and queries, CSR: those given, else SPLADE's of sentences; None where it is not installed."""
+    if settings.vectors is not None:
+        every = _read(settings.vectors, sparse)
+        if settings.queries is not None:
+            return every[: settings.size], _read(settings.queries, sparse)
+        held_out = min(_QUERIES, every.shape[0] // 4)
+        if not held_out:
+            raise InputError("these vectors are too few to hold queries out", where=str(settings.vectors))
+        return every[:-held_out][: settings.size], every[-held_out:]
     from sememe import encode
 
-    sparse = peer("scipy.sparse")
-    if sparse is None:
-        return []
     count = min(settings.size or _LEARNED, _LEARNED)
     try:
         encoder: Any = encode.make("splade")
         every = sparse.csr_array(encoder.encode_sparse(texts.sentences(count + _LEARNED_QUERIES)))
     except MissingDependency as missing:
         note(f"learned sparse vectors are left out: {missing}")
+        return None
+    return every[:-_LEARNED_QUERIES], every[-_LEARNED_QUERIES:]
+
+
+def _read(path: Path, sparse: Any) -> Any:
+    try:
+        return sparse.csr_array(sparse.load_npz(path)).astype(np.float32)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"cannot read sparse vectors ({error})", where=str(path), fix="give a .npz of SciPy") from None
+
+
+def _learned(settings: Settings) -> list[Table]:
+    sparse = peer("scipy.sparse")
+    made = None if sparse is None else _vectors(settings, sparse)
+    if made is None:
         return []
-    X, Q = every[:-_LEARNED_QUERIES], every[-_LEARNED_QUERIES:]
+    X, Q = made
     X.sort_indices()
     Q.sort_indices()
     columns = X.T.tocsr()
-    truth = np.argsort(-(Q @ columns).toarray(), axis=1, kind="stable")[:, :K]
+    blocks = [(Q[start : start + _BLOCK] @ columns).toarray() for start in range(0, Q.shape[0], _BLOCK)]
+    truth = np.concatenate([np.argsort(-block, axis=1, kind="stable")[:, :K] for block in blocks])
     singles = [Q[row : row + 1] for row in range(Q.shape[0])]
 
     def exhaustive() -> Any:
         return [np.argpartition(-(line @ columns).toarray().ravel(), K)[:K] for line in singles]
 
-    search = _impacts(X)
+    spent, search = once(lambda: _impacts(X))
+    built = {"sememe impact": spent.seconds(settings.threads)}
     calls: dict[str, Callable[[], Any]] = {
         "sememe impact, exact": lambda: search(Q, 0.0, 1.0),
-        "sememe impact, share 0.15, slack 0.8": lambda: search(Q, 0.15, 0.8),
-        "SciPy, every posting": exhaustive,
-        **_seismic(X, Q, settings),
+        **{
+            f"sememe impact, share {share}, slack {slack}": partial(search, Q, share, slack) for share, slack in EFFORTS
+        },
+        "sememe impact, share 0.15, slack 0.8, one at a time": lambda: np.concatenate(
+            [search(line, 0.15, 0.8) for line in singles]
+        ),
+        "SciPy, every posting, one at a time": exhaustive,
+        **_seismic(X, Q, settings, built),
     }
     found = {name: recall(call(), truth) for name, call in calls.items()}
     times = interleaved(calls, settings.rounds)
     seconds = {name: spent.seconds(settings.threads) / len(singles) for name, spent in times.items()}
-    head = [Column("what"), Column(f"recall@{K}", ".4f"), Column("queries/s", ",.0f"), Column("x best peer", ".2f")]
+    head = [Column("what"), Column("build, s", ".2f"), Column(f"recall@{K}", ".4f"), Column("queries/s", ",.0f"),
+            Column("x best peer", ".2f")]  # fmt: skip
     weights = X.nnz / X.shape[0]
-    table = Table(
-        f"SPLADE, {X.shape[0]:,} texts with {weights:.0f} weights, queries with {Q.nnz / Q.shape[0]:.0f}", head
-    )
+    source = "SPLADE" if settings.vectors is None else settings.vectors.name
+    title = f"{source}, {X.shape[0]:,} texts with {weights:.0f} weights, queries with {Q.nnz / Q.shape[0]:.0f}"
+    table = Table(title, head)
     for name, taken in seconds.items():
         rivals = [s for p, s in seconds.items() if not p.startswith("sememe") and found[p] >= found[name] - 0.002]
         ratio = min(rivals) / taken if rivals and name.startswith("sememe") else None
-        table.rows.append([name, found[name], 1 / taken, ratio])
+        table.rows.append([name, built.get(name.partition(",")[0]), found[name], 1 / taken, ratio])
     touched = sum(np.diff(columns.indptr)[Q.indices]) / Q.shape[0]
     limit = 1e9 / (_NANOSECONDS * max(touched, 1))
     table.note = (
@@ -176,7 +208,7 @@ def _impacts(X: Any) -> Callable[[Any, float, float], Any]:
     return lambda Q, share, slack: inner_product(parts, Q, K, share=share, slack=slack)[1]
 
 
-def _seismic(X: Any, Q: Any, settings: Settings) -> dict[str, Callable[[], Any]]:
+def _seismic(X: Any, Q: Any, settings: Settings, built: dict[str, float]) -> dict[str, Callable[[], Any]]:
     library = peer("seismic")
     if library is None:
         return {}
@@ -186,7 +218,10 @@ def _seismic(X: Any, Q: Any, settings: Settings) -> dict[str, Callable[[], Any]]
     for row in range(X.shape[0]):
         part = slice(X.indptr[row], X.indptr[row + 1])
         data.add_document(str(row), names[X.indices[part]], X.data[part])
-    index = library.SeismicIndex.build_from_dataset(data, n_postings=500, num_threads=settings.threads)
+    spent, index = once(
+        lambda: library.SeismicIndex.build_from_dataset(data, n_postings=500, num_threads=settings.threads)
+    )
+    built["seismic"] = spent.seconds(settings.threads)
     ids = np.arange(Q.shape[0]).astype(text)
     bounds = [slice(a, b) for a, b in zip(Q.indptr[:-1], Q.indptr[1:])]
     terms, values = [names[Q.indices[part]] for part in bounds], [Q.data[part] for part in bounds]

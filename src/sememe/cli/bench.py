@@ -26,7 +26,9 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--threads", type=shared.positive, default=1, help="of every contender (default 1)")
     verb.add_argument("--size", type=shared.positive, help="vectors, texts or words (default: the bench's own)")
     verb.add_argument("--data", help="folder of evaluation data (default: $SEMEME_DATA)")
-    verb.add_argument("--vectors", help="unit vectors to search instead of those of real text made here")
+    verb.add_argument(
+        "--vectors", help="vectors to search instead of those of real text made here (for sparse a .npz of SciPy)"
+    )
     verb.add_argument("--queries", help="query vectors that belong to --vectors")
     verb.add_argument(
         "--write", nargs="?", const=_PAGE, metavar="PAGE", help=f"put the tables into this page (default {_PAGE})"

@@ -16,16 +16,14 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Merge segments and drop what was deleted."""
-    import sememe
-
-    index = sememe.open(given.index)
+    index = shared.open_any(given.index)
     before = index.info()
     index.compact()
     after = index.info()
     answer = {
         "index": given.index,
-        "bytes_before": before["bytes"]["total"],
-        "bytes_after": after["bytes"]["total"],
+        "bytes_before": shared.disk_bytes(before),
+        "bytes_after": shared.disk_bytes(after),
         "segments": after["segments"],
     }
     if given.json:

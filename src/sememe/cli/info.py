@@ -6,6 +6,7 @@ import argparse
 
 from sememe.cli import shared
 
+SIZES = ("bytes", "ram", "disk")
 EXAMPLE = "sememe info my.index"
 
 
@@ -16,18 +17,22 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Show what an index holds."""
-    import sememe
-
-    answer = sememe.open(given.index).info()
+    answer = shared.open_any(given.index).info()
     if given.json:
         shared.print_json(answer)
         return 0
     for key, value in answer.items():
         if isinstance(value, dict):
             inside = ", ".join(
-                f"{k} {shared.human(v) if key == 'bytes' else v}" for k, v in value.items() if v not in (0, None)
+                f"{k} {shared.human(v) if key in SIZES else v}" for k, v in value.items() if v not in (0, None)
             )
             shared.say(f"{key:14} {inside}")
         else:
-            shared.say(f"{key:14} {f'{value:,}' if isinstance(value, int) else value}")
+            shared.say(f"{key:14} {_shown(value)}")
     return 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -24,7 +24,9 @@ def arguments(verb: argparse.ArgumentParser) -> None:
 def options(verb: argparse.ArgumentParser) -> None:
     """Options that steer the planner, shared with build and demo."""
     verb.add_argument(
-        "--encoders", default="static", help="encoders that may be used, separated by commas (static,bm25)"
+        "--encoders",
+        default="static",
+        help="encoders that may be used, separated by commas (static,bm25 or static,splade)",
     )
     verb.add_argument("--chunkers", help="chunkings to try, separated by semicolons (document;sentences:4)")
     verb.add_argument("--tolerance", type=shared.share, default=0.02, help="largest acceptable loss (default 2%%)")

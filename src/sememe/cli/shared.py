@@ -14,6 +14,8 @@ from sememe.errors import InputError
 
 if TYPE_CHECKING:
     from sememe.contracts import Hits, Record
+    from sememe.index.engine import Index
+    from sememe.index.vectors import VectorIndex
     from sememe.text.reader import Reader
     from sememe.text.report import ReadReport
 
@@ -103,6 +105,22 @@ def table(title: str, columns: list[str], rows: list[list[Any]], *, marks: dict[
     console = Console(file=StringIO(), force_terminal=sys.stdout.isatty(), width=None if sys.stdout.isatty() else 120)
     console.print(drawn)
     return console.file.getvalue().rstrip("\n")  # type: ignore[attr-defined]
+
+
+def open_any(path: str) -> Index | VectorIndex:
+    """The index in a folder, whether it holds records or bare vectors."""
+    from sememe.index import VectorIndex, open
+    from sememe.index.storage.store import Store
+    from sememe.index.vector_build import KIND
+
+    with Store.open(path) as store:
+        bare = store.manifest.body.get("kind") == KIND
+    return VectorIndex.open(path) if bare else open(path)
+
+
+def disk_bytes(info: dict[str, Any]) -> int:
+    """Bytes on disk, from what ``info`` of either kind of index tells."""
+    return int((info["bytes"] if "bytes" in info else info["disk"])["total"])
 
 
 def reader_options(verb: argparse.ArgumentParser) -> None:

@@ -21,6 +21,9 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--plain", action="store_true", help="write the rebuilt table, as large as before, which opens everywhere"
     )
+    verb.add_argument(
+        "--even", action="store_true", help="take all rows and directions as equally important; no backward pass"
+    )
     verb.add_argument("--seed", type=int, default=0, help="of what the layer draws (default 0)")
     verb.add_argument("-o", "--output", help="the new folder; it must not exist (only measured when left out)")
 
@@ -30,7 +33,14 @@ def run(given: argparse.Namespace) -> int:
     from sememe import tokens
 
     answer = tokens.compress(
-        given.model, given.output, given.layer, given.budget, given.text, plain=given.plain, seed=given.seed
+        given.model,
+        given.output,
+        given.layer,
+        given.budget,
+        given.text,
+        plain=given.plain,
+        even=given.even,
+        seed=given.seed,
     )
     if given.json:
         shared.print_json(answer)
@@ -56,12 +66,14 @@ def show(answer: dict[str, Any], *, plain: bool) -> None:
             f"vectors  cosine to the original {cosine['value']:.4f} (95 % {cosine['low']:.4f}-{cosine['high']:.4f}), "
             f"{effect['lowest']:.4f} at the 5th percentile, over {effect['texts']:,} texts",
             f"order    similarities between texts keep their order to a rank correlation of {effect['spearman']:.4f}",
+            f"expect   on other text a cosine of at least {answer['elsewhere']['cosine']:.4f} on average",
         )
     else:
         gap = effect["gap"]
         shared.say(
             f"loss     {effect['loss_before']:.4f} -> {effect['loss_after']:.4f} {effect['unit']}, "
-            f"{gap['value']:+.4f} (95 % {gap['low']:+.4f} to {gap['high']:+.4f}), over {effect['texts']:,} texts"
+            f"{gap['value']:+.4f} (95 % {gap['low']:+.4f} to {gap['high']:+.4f}), over {effect['texts']:,} texts",
+            f"expect   on other text up to {answer['elsewhere']['gap']:+.4f}",
         )
     if answer["out"]:
         before, after = answer["bytes"]["before"], answer["bytes"]["after"]

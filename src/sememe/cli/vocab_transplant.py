@@ -55,6 +55,11 @@ def run(given: argparse.Namespace) -> int:
     for name, table in answer["tables"].items():
         other = f", {table['fallback']:,} without a clue" if table["fallback"] else ""
         shared.say(f"{name:7} {table['copied']:,} copied, {table['made']:,} made{other} in {table['seconds']:.1f} s")
+        if held := table["held_out"]:
+            shared.say(
+                f"        {held['tokens']:,} known rows, hidden and made in this way: {held['explained']:.0%} of what "
+                f"sets them apart from the mean row comes back (cosine {held['cosine']:.2f})"
+            )
     shared.say(f"new     {answer['out']}")
     warn(answer["notices"])
     return 0

@@ -19,7 +19,7 @@ def arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--size",
         type=vocabulary_size,
-        help="tokens (20000) or share (60%%) to end at; what is used least goes where it does not fit (default: "
+        help="tokens (20000) or share (60%%) to end at; what is least likely to be used again goes (default: "
         "nothing that is used goes, likely tokens fill up to 60%%)",
     )
     verb.add_argument("--multiple-of", type=shared.positive, default=1, help="a size that is a multiple of this")
@@ -68,8 +68,8 @@ def run(given: argparse.Namespace) -> int:
     dropped = answer["dropped_of_the_sample"]
     if dropped["tokens"]:
         shared.note(
-            f"note: {dropped['tokens']:,} tokens of the sample ({dropped['share']:.2%} of its tokens) did not fit and "
-            "are now spelled with smaller ones"
+            f"note: {dropped['tokens']:,} tokens that the sample uses, {dropped['times']:,} times in all "
+            f"({dropped['share']:.2%} of its tokens), did not fit and are now spelled with smaller ones"
         )
     warn(answer["notices"])
     return 0

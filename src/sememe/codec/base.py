@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sememe.contracts import Codes, Vectors, unit_rows
 from sememe.errors import InputError
 from sememe.estimator import Estimator
+from sememe.kernels.maxsim import TokenCodes
 from sememe.kernels.symbols import SymbolScan
 from sememe.kernels.tables import TableScan
 
@@ -178,6 +179,11 @@ class Quantizer(Swept, Estimator, ABC):
         Its scores are those of ``scores``, to float32 rounding.
         """
         return None
+
+    def native_maxsim(self, Q: Vectors) -> TokenCodes | None:
+        """Queries ``(q, d)`` prepared for the compiled MaxSim over these codes; None where there is none."""
+        scan = self.native_scan(Q)
+        return TokenCodes.of_scan(scan) if isinstance(scan, SymbolScan) else None
 
     def _row_scratch(self, queries: int) -> int:
         """Bytes a row takes while it is scored against so many queries: float32 values, unless a kernel avoids that."""

@@ -9,6 +9,7 @@ from sememe.catalog import Paper, register
 from sememe.codec.base import BlockScorer, Quantizer, as_bytes, choice
 from sememe.contracts import Codes, Vectors
 from sememe.kernels import dots, floats
+from sememe.kernels.maxsim import TokenCodes
 from sememe.kernels.symbols import SymbolScan
 
 _STORAGE = Paper(
@@ -31,6 +32,10 @@ class FP32(Quantizer):
 
     def _decode(self, codes: Codes) -> Vectors:
         return np.ascontiguousarray(codes).view(np.float32)
+
+    def native_maxsim(self, Q: Vectors) -> TokenCodes:
+        """The numbers themselves."""
+        return TokenCodes(self._check_input(Q), "single")
 
     def _prepare(self, Q: Vectors) -> BlockScorer:
         score = dots.float_dots(Q)
@@ -57,6 +62,10 @@ class FP16(Quantizer):
 
     def _decode(self, codes: Codes) -> Vectors:
         return floats.decode_half(np.ascontiguousarray(codes).view(np.float16))
+
+    def native_maxsim(self, Q: Vectors) -> TokenCodes:
+        """The numbers themselves."""
+        return TokenCodes(self._check_input(Q), "half")
 
     def _row_scratch(self, queries: int) -> int:
         return 64 if queries <= dots.FEW else super()._row_scratch(queries)

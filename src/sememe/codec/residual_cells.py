@@ -12,6 +12,7 @@ from sememe.errors import InputError
 from sememe.kernels import bits as packing
 from sememe.kernels import dots
 from sememe.kernels.kmeans import kmeans, nearest
+from sememe.kernels.maxsim import TokenCodes
 
 _ROWS_A_CENTRE = 32  # training rows for each centre
 _ITERATIONS = 8
@@ -132,6 +133,20 @@ class Residual(Quantizer):
         rows += self.centres_[self.cells_of(codes)]
         rows *= np.float32(1 / self.scale_)
         return rows
+
+    def native_maxsim(self, Q: Vectors) -> TokenCodes:
+        """A product with the centre, looked up, and one with the levels."""
+        weights = self._check_input(Q) * (self.spread_ * np.float32(1 / self.scale_))
+        head = self._head()
+        return TokenCodes(
+            weights,
+            "symbols",
+            bits=self._bits(),
+            levels=self.levels_,
+            first=head,
+            head=head,
+            centres=self.cell_scores(Q),
+        )
 
     def _prepare(self, Q: Vectors) -> BlockScorer:
         if len(Q) > _FEW:

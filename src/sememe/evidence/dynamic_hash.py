@@ -9,8 +9,9 @@ import numpy as np
 from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
 
-DIM, LENGTH, BATCH = 64, 40, 64
+DIM, LENGTH, BATCH = 128, 40, 64
 STEPS = 240
+LEFT_OUT = 0.3  # share of the symbols that are hidden in training
 SYMBOLS = 8_000
 
 
@@ -63,13 +64,16 @@ def run(setting: Setting) -> Finding:
             "sizes": sizes,
         },
         conditions=f"10,001 items of AG News to learn from, 7,600 to test; byte-level BPE of {SYMBOLS:,} symbols "
-        f"learned from the former; a bidirectional transformer of two layers of width {DIM}, mean over the last layer, "
-        f"a linear layer; {STEPS} steps of {BATCH} items; no pretraining, so both start "
-        "from nothing. N-grams of 3 to 5 characters were chosen on 2,000 items of the learning part, of five ranges.",
+        f"learned from the former; a bidirectional transformer of two layers of width {DIM} (BERT-tiny's), mean over "
+        f"the last layer, a linear layer; {STEPS} steps of {BATCH} items, {LEFT_OUT:.0%} of their symbols hidden at "
+        "random; no pretraining, so both start from nothing. N-grams of 3 to 5 characters were chosen on 2,000 items "
+        "of the learning part, of five ranges. A first run at width 64 with nothing hidden gave .784 beside .856. On "
+        "those 2,000 items twice the steps changed nothing (.800), twice the width gave .832, and hiding symbols .838 "
+        "beside the table's .861 and .858.",
         reason=""
         if all(checks.values())
         else "the table's rows learn the topic of each symbol directly; hashed vectors leave that to two layers, which "
-        "have too few steps for it (likely; not tested with more)",
+        "do it worse the narrower they are (tested on a part of the learning items: .800 at width 64, .832 at 128)",
     )
 
 
@@ -115,9 +119,14 @@ def _trained(
         layer = make(Vocabulary.of(tokenizer), seed)  # drawn last: all else starts the same for both
         model["encoder"].embedding = layer
 
+    hidden = torch.Generator().manual_seed(seed)
+
     def logits(table: Any) -> Any:
         ids = torch.from_numpy(table)
-        return model["out"](model["encoder"].pooled(ids.clamp_min(0), ids >= 0))
+        keep = ids >= 0
+        if model.training:
+            keep &= torch.rand(ids.shape, generator=hidden) >= LEFT_OUT
+        return model["out"](model["encoder"].pooled(ids.clamp_min(0), keep))
 
     optimizer = torch.optim.AdamW(model.parameters(), recipe.rate, betas=recipe.betas, weight_decay=0.01, fused=True)
     generator = np.random.default_rng(seed)

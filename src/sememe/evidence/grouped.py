@@ -13,7 +13,7 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 from sememe.evidence.positions import by_seed, spread
 from sememe.measure.longembed import passkey
 
-SIZES, TEXTS, TRAINED = (500, 1_000, 2_000), 6, 512
+SIZES, TEXTS, TRAINED = (500, 2_000), 6, 512
 METHODS = ("grouped", "recurrent", "interpolate", "parallel-windows")
 
 
@@ -24,7 +24,7 @@ METHODS = ("grouped", "recurrent", "interpolate", "parallel-windows")
     needs=("wikitext2",),
 )
 def run(setting: Setting) -> Finding:
-    """Which of six long texts holds the pass key asked for, at one, two and four times the trained length."""
+    """Which of six long texts holds the pass key asked for, at one and at four times the trained length."""
     import torch
     from transformers import BertModel
 
@@ -34,7 +34,8 @@ def run(setting: Setting) -> Finding:
     model = BertModel.from_pretrained(TORCH.verified().parent, local_files_only=True, add_pooling_layer=False).eval()
     tokenizer = load_tokenizer(TOKENIZER, 1_000_000)
     with gzip.open(setting.data.require("wikitext2") / "valid.txt.gz", "rt", encoding="utf-8") as file:
-        filler = file.read()
+        text = file.read()
+    paragraphs = [line for line in text.split("\n") if 60 <= len(line.split()) <= 120]
 
     def ids_of(text: str) -> list[int]:
         return list(tokenizer.encode(text).ids)
@@ -52,6 +53,7 @@ def run(setting: Setting) -> Finding:
     def one(seed: int) -> dict[str, Any]:
         found: dict[str, Any] = {name: {} for name in ("cut", *METHODS)}
         changed = 0.0
+        filler = " ".join([paragraphs[np.random.default_rng(seed).integers(len(paragraphs))]] * 80)
         for size in SIZES:
             task = passkey(filler, size, n=TEXTS, count=lambda text: len(ids_of(text)), seed=seed)
             queries, short = encode(task.queries), encode(task.documents, TRAINED)
@@ -63,8 +65,15 @@ def run(setting: Setting) -> Finding:
                         found[name][size] = found["cut"][size]
                     else:
                         found[name][size] = task.accuracy(encode(task.documents), queries)
+        # every text another part of the book: harder than the paper's task, and told beside it
+        varied = passkey(text, SIZES[-1], n=TEXTS, count=lambda text: len(ids_of(text)), seed=seed)
+        queries = encode(varied.queries)
+        apart = {"cut": varied.accuracy(encode(varied.documents, TRAINED), queries)}
+        with apply("grouped", model):
+            apart["grouped"] = varied.accuracy(encode(varied.documents), queries)
         return {
             **found,
+            "varied": apart,
             "changed": changed,
             "undone": float(np.abs(encode(task.documents[:1], TRAINED) - short[:1]).max()),
         }
@@ -90,9 +99,15 @@ def run(setting: Setting) -> Finding:
         f"at {TRAINED}",
         interval_of="grouped minus cut, over seeds",
         checks=checks,
-        details={"found": mean, "by_seed": {name: runs[name] for name in mean}, "best": best},
-        conditions=f"all-MiniLM-L6-v2 (table of {TRAINED}), {TEXTS} texts a length and seed of WikiText-2 with one "
-        "sentence that holds a person's pass key, mean pooling; chance is one in six.",
+        details={
+            "found": mean,
+            "by_seed": {name: runs[name] for name in mean},
+            "best": best,
+            "found_in_texts_of_varied_filler_by_seed": runs["varied"],
+        },
+        conditions=f"all-MiniLM-L6-v2 (table of {TRAINED}), {TEXTS} texts a length and seed: one paragraph of "
+        "WikiText-2 over and over, as the paper repeats its lines, with one sentence that holds a person's pass key; "
+        "mean pooling; chance is one in six. Where every text is another part of the book it is told in the details.",
         reason=""
         if all(checks.values())
         else "a mean over two thousand tokens holds little of one sentence, whatever their positions; likely, not "

@@ -80,8 +80,8 @@ def run(setting: Setting) -> Finding:
         else "without the native core every answer is exact and NumPy adds up all postings"
         if native.core() is None
         else "every gloss is in dozens of passages of the stand-in, so many have nearly the score of the best and are "
-        "scored in full, and at this size the call costs as much as the search: benchmarks/sparse.py times a hundred "
-        "thousand different texts",
+        "scored in full, and at this size the call costs as much as the search: `sememe bench sparse --vectors` "
+        "times a hundred thousand different texts",
     )
 
 

@@ -12,7 +12,7 @@ from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
 
 if TYPE_CHECKING:
-    from sememe.evidence.click_logs import ClickLog
+    from sememe.tokens.click_logs import ClickLog
 
 DIM = 16
 LONGEST = 20
@@ -33,8 +33,8 @@ Ids = NDArray[np.int64]
 )
 def run(setting: Setting) -> Finding:
     """The Frappe log: a user's other apps as behaviours, the app at hand as the target; users are not known by id."""
-    from sememe.evidence.click_logs import ClickLog
-    from sememe.evidence.click_measures import interval, measure
+    from sememe.tokens.click_logs import ClickLog
+    from sememe.tokens.click_measures import interval, measure
 
     log = ClickLog.sample(setting.data, "frappe")
     logits: dict[str, list[Any]] = {name: [] for name in CONTENDERS}
@@ -121,7 +121,7 @@ def trained(log: ClickLog, history: tuple[Ids, NDArray[np.bool_]], name: str, se
     from torch import nn
     from torch.nn import functional as F
 
-    from sememe.evidence.click_models import ClickRecipe
+    from sememe.tokens.click_models import ClickRecipe
     from sememe.tokens.interest import InterestPooling, batch_l2
 
     recipe = ClickRecipe(steps=STEPS)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
+from sememe.evidence.news_words import mistyped
 from sememe.evidence.transplants import byte_bpe, wikitext
 from sememe.measure.stats import bootstrap_mean
 
-SYMBOLS, POSITIONS = 16_384, 8
-STEPS, BATCH, LENGTH = 300, 4, 64
-HELD_OUT, PAIRS, PREFIX = 0.02, 1_200, 160
+SYMBOLS, POSITIONS = 32_768, 16
+STEPS, BATCH, LENGTH = 200, 4, 64
+HELD_OUT, PAIRS = 0.03, 1_200
 
 
 @experiment(
@@ -21,9 +24,11 @@ HELD_OUT, PAIRS, PREFIX = 0.02, 1_200, 160
     paper=Paper(
         "Kronecker Embeddings: Byte-Level Structured Token Representations for Parameter-Efficient Language Models",
         2026,
+        "2605.29459",
     ),
-    claim="91 to 94 % fewer input parameters, at a validation loss that is no worse than that of a trained table.",
-    needs=("wikitext2",),
+    claim="91 to 94 % fewer input parameters, at a validation loss that is no worse than that of a trained table, and "
+    "predictions that spelling errors change less often.",
+    needs=("wikitext2", "agnews"),
 )
 def run(setting: Setting) -> Finding:
     """Small language models of WikiText-2 over the codes and over a table, with the same steps."""
@@ -37,9 +42,12 @@ def run(setting: Setting) -> Finding:
     from sememe.tokens.trial import LayerTrial
 
     corpus = wikitext(setting.data, share=HELD_OUT)
-    trial = LayerTrial(corpus, byte_bpe(corpus.train, SYMBOLS), Shape(dim=64, layers=2, heads=4, context=LENGTH))
+    news = [row[1] for row in setting.data.table("agnews", "train.tsv.gz")]
+    trial = LayerTrial(
+        corpus, byte_bpe([*corpus.train, *news], SYMBOLS), Shape(dim=64, layers=2, heads=4, context=LENGTH)
+    )
     tokenizer = trial.tokenizer.backend
-    pairs = misspelled_pairs(trial.corpus.held_out, PAIRS)
+    pairs = misspelled_prompts(trial.corpus.held_out, PAIRS)
     prefixes = [[encoding.ids[-LENGTH:] for encoding in tokenizer.encode_batch(list(side))] for side in zip(*pairs)]
     known = [all(np.isin(ids, trial.used).all() for ids in both) for both in zip(*prefixes)]
     prefixes = [[np.searchsorted(trial.used, ids) for ids, kept in zip(side, known) if kept] for side in prefixes]
@@ -49,10 +57,12 @@ def run(setting: Setting) -> Finding:
         return Stream(np.searchsorted(trial.used, stream.ids), stream.offsets, stream.sizes)
 
     same: dict[str, list[Any]] = {"table": [], "kronecker": []}
+    answers: dict[str, list[int]] = {"table": [], "kronecker": []}
 
     def retention(contender: Contender, model: Any, seed: int) -> dict[str, float]:
         clean, wrong = (next_symbols(model, side) for side in prefixes)
         same[contender.name].append(clean == wrong)
+        answers[contender.name].append(len(np.unique(clean)))
         return {"layer": float(sum(p.numel() for p in model.embedding.parameters()))}
 
     sides = compact(trial.corpus.train), compact(trial.corpus.held_out)
@@ -80,7 +90,7 @@ def run(setting: Setting) -> Finding:
     checks = {
         "at most 13 % of the table's parameters": share <= 0.13,
         "a validation loss at most 1 % above the table's, with confidence": ours.gap[2] <= 0.01 * plain.loss[0],
-        "the most likely next symbol survives a misspelled word at least as often": bool(more.value >= 0),
+        "the most likely next symbol survives a misspelled word of the prompt at least as often": bool(more.value >= 0),
         "gathered rows equal the product with the code to 1e-5": apart <= 1e-5,
     }
     return Finding(
@@ -95,44 +105,48 @@ def run(setting: Setting) -> Finding:
             "parameters": {"kronecker": ours.also["layer"], "table": plain.also["layer"]},
             "next_symbol_survives_a_typo": {name: float(values.mean()) for name, values in kept.items()},
             "survives_more_often": (more.value, more.low, more.high),
-            "pairs": len(prefixes[0]),
+            "prompts": len(prefixes[0]),
+            "different_answers": answers,
             "largest_difference_of_both_ways": apart,
             "share_of_symbols_longer_than_the_code": cut,
             "bits_a_byte_by_seed": {"kronecker": ours.by_seed, "table": plain.by_seed},
         },
-        conditions=f"WikiText-2 in byte-level BPE of {SYMBOLS:,} symbols learned from it, {POSITIONS} positions: the "
-        "same share of the table as 16 positions of 32,768 symbols, which this text cannot teach; width 64, two "
-        f"layers, an output layer of its own, {STEPS} steps of {BATCH} x {LENGTH} symbols; a typo swaps two inner "
-        "letters of the last word. A first run of 120 steps had shown the most likely next symbol to be the same after "
-        "two words of three, misspelled or not, so that the steps were raised.",
+        conditions=f"WikiText-2 in byte-level BPE of {SYMBOLS:,} symbols learned from it and from AG News, "
+        f"{POSITIONS} positions, width 64, two layers, an output layer of its own, {STEPS} steps of {BATCH} x {LENGTH} "
+        "symbols. Prompts as in the paper's probe: the first two to eight words of held-out sentences, a letter wrong "
+        "in one of them, wherever it stands. Earlier runs differed: 16,384 symbols and 8 positions, and the last word "
+        "before the prediction misspelled after 160 characters of text, which is another and harder question; its "
+        "answer survived 2.3 points less often than the table's (-4.8 to +0.1). The change was made on Brown after "
+        "reading the paper's program.",
         reason=""
         if all(checks.values())
-        else "likely, not tested: with a vocabulary this small the codes are shorter than the paper's and cut the "
-        "long symbols off, and after so few steps the predictions themselves are mostly frequent symbols",
+        else f"after so few steps the models give {np.mean(answers['table']):.0f} different answers to all prompts, "
+        "so that little is left for spelling to change",
     )
 
 
-def misspelled_pairs(texts: tuple[str, ...], count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Beginnings of texts that end with a word, and the same with two inner letters of that word swapped."""
-    import re
+def misspelled_prompts(texts: Sequence[str], count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """Beginnings of sentences, and the same with one letter of one of their words wrong.
 
+    As in the paper's probe: two to eight words, of which one with at least four letters is misspelled, wherever it
+    stands, by a letter dropped, doubled, swapped with the next or replaced.
+    """
     generator = np.random.default_rng(seed)
-    found = [(text, match.end()) for text in texts for match in re.finditer(r"(?<= )[A-Za-z]{5,}(?= )", text)]
-    pairs = []
-    for place in (*generator.permutation(len(found)), *generator.permutation(len(found))):  # a word may come twice
-        text, end = found[place]
-        start = text.rfind(" ", 0, end) + 1
-        word = text[start:end]
-        at = int(generator.integers(1, len(word) - 2))
-        if word[at] == word[at + 1]:
+    sentences = [s.split() for text in texts for s in re.split(r"(?<= [.!?]) |\n", text)]
+    sentences = [words for words in sentences if len(words) > 2 and words[0][:1].isupper()]
+    pairs: dict[tuple[str, str], None] = {}
+    for place in (*generator.permutation(len(sentences)), *generator.permutation(len(sentences))):  # one may come twice
+        words = sentences[place][: int(generator.integers(2, 9))]
+        long = [at for at, word in enumerate(words) if len(word) >= 4 and word.isalpha()]
+        if not long:
             continue
-        wrong = word[:at] + word[at + 1] + word[at] + word[at + 2 :]
-        before = text[max(0, end - PREFIX) : start]
-        if (before + word, before + wrong) not in pairs:
-            pairs.append((before + word, before + wrong))
+        at = int(generator.choice(long))
+        wrong = mistyped(words[at], generator)
+        if wrong != words[at]:
+            pairs[" ".join(words), " ".join([*words[:at], wrong, *words[at + 1 :]])] = None
         if len(pairs) == count:
             break
-    return pairs
+    return list(pairs)
 
 
 def next_symbols(model: Any, prefixes: list[Any]) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from sememe import catalog
 from sememe.catalog import Paper
 from sememe.errors import InputError, UsageError
 from sememe.evidence.data import DataFolder
@@ -150,6 +151,16 @@ def reproducible() -> list[str]:
     return sorted(_experiments)
 
 
+def measured_in(name: str) -> str:
+    """The experiment that measures a technique's claim: its own, or that of the neighbour it is a variant of.
+
+    A technique of the second kind names the neighbour in its entry of the catalogue (``measured_in="..."``).
+    """
+    if name in _experiments:
+        return name
+    return next((str(t.traits.get("measured_in", name)) for t in catalog.techniques() if t.name == name), name)
+
+
 def reproduce(name: str, data: str | None = None, *, seeds: int = 3, seed: int = 0) -> Result:
     """Rerun the evidence for a technique.
 
@@ -174,6 +185,7 @@ def reproduce(name: str, data: str | None = None, *, seeds: int = 3, seed: int =
     import difflib
 
     names = reproducible()
+    name = measured_in(name)
     if name not in _experiments:
         near = difflib.get_close_matches(name, names, n=3)
         raise UsageError(f"there is no evidence for {name!r}", fix=f"known: {', '.join(near or names)}")

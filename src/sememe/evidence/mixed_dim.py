@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
 
-DIM = 32
-SHRINK = 16
+DIM = 64
+SHRINK, ALPHA, GROUPS = 16, 0.3, 7
+DECAYS = (1.0, 0.5, 0.1)
 SYMBOLS, STEPS = 4_000, 120
 
 
@@ -21,9 +23,9 @@ SYMBOLS, STEPS = 4_000, 120
     needs=("frappe", "wikitext2"),
 )
 def run(setting: Setting) -> Finding:
-    """The Frappe log, a DeepFM model, tables 16 times smaller by four ways."""
-    from sememe.evidence.click_logs import ClickLog
-    from sememe.evidence.click_models import Contender, compare_clicks
+    """The Frappe log, a DeepFM model, tables 16 times smaller by several ways; then text."""
+    from sememe.tokens.click_logs import ClickLog
+    from sememe.tokens.click_models import Contender, compare_clicks
     from sememe.tokens.factorized import FactorizedEmbedding
     from sememe.tokens.mixed_dim import MixedDimEmbedding
     from sememe.tokens.plain import PlainTable
@@ -32,35 +34,35 @@ def run(setting: Setting) -> Finding:
     vocabulary, full = log.vocabulary, log.num_ids * DIM
     budget = full // SHRINK
     fields = [int(size) for size in log.sizes]
-
-    def mixed(alpha: float, **options: Any) -> Contender:
-        return Contender(lambda seed: MixedDimEmbedding(vocabulary, DIM, budget, alpha, **options))
-
     rank = FactorizedEmbedding.sized(vocabulary, DIM, budget)["rank"]
-    rows = {
-        row.name: row
-        for row in compare_clicks(
-            log,
-            {
-                "one width": Contender(lambda seed: FactorizedEmbedding(vocabulary, DIM, rank)),
-                "mixed by frequency": mixed(0.3),
-                "mixed by field": mixed(0.3, fields=fields),
-                "one width, groups by frequency": mixed(0.0),
-                "full": Contender(lambda seed: PlainTable(vocabulary, DIM)),
-            },
-            DIM,
-            seeds=setting.seeds,
-        )
+    makers: dict[str, Callable[[int], Any]] = {
+        "one width": lambda seed: FactorizedEmbedding(vocabulary, DIM, rank),
+        "mixed by frequency": lambda seed: MixedDimEmbedding(vocabulary, DIM, budget, ALPHA, GROUPS),
+        "mixed by field": lambda seed: MixedDimEmbedding(vocabulary, DIM, budget, ALPHA, fields=fields),
+        "mixed by frequency, a quarter": lambda seed: MixedDimEmbedding(vocabulary, DIM, full // 4, ALPHA, GROUPS),
+        "full": lambda seed: PlainTable(vocabulary, DIM),
     }
+    recipes = {name: chosen(log, make, setting.seeds[0] + 100) for name, make in makers.items()}
+    contenders = {name: Contender(make, recipe=recipes[name]) for name, make in makers.items()}
+    rows = {row.name: row for row in compare_clicks(log, contenders, DIM, seeds=setting.seeds)}
     text = on_text(setting)
+    mixed, one = text.row("mixed"), text.row("one width")
     ours, full_row = rows["mixed by frequency"], rows["full"]
     gap = ours.log_loss_gap
-    layer = MixedDimEmbedding(vocabulary, DIM, budget, 0.3)
+    layer = MixedDimEmbedding(vocabulary, DIM, budget, ALPHA, GROUPS)
+    on_text_gap = mixed.loss[0] - one.loss[0]
+    worse = {"clicks": ours.log_loss[0] / full_row.log_loss[0] - 1, "text": mixed.gap[0] / text.row("full").loss[0]}
     checks = {
-        f"with {SHRINK} times fewer parameters its log-loss is within 0.1 % of the full table's": ours.log_loss[0]
-        <= 1.001 * full_row.log_loss[0],
+        f"with {SHRINK} times fewer parameters the log-loss of clicks is within 0.1 % of the full table's": worse[
+            "clicks"
+        ]
+        <= 0.001,
         "it is below one width for all with as many parameters, with confidence": gap[2] < 0,
-        "on text the loss is below one width for all with as many parameters, with confidence": text.gap[2] < 0,
+        f"with {SHRINK} times fewer parameters the loss on text is within 0.1 % of the full table's": worse["text"]
+        <= 0.001,
+        "it is below one width for all with as many parameters, for every seed": all(
+            mixed.by_seed[seed] < one.by_seed[seed] for seed in setting.seeds
+        ),
         "parameters are within 5 % of those asked for": abs(ours.parameters - budget) <= 0.05 * budget,
     }
     return Finding(
@@ -77,52 +79,82 @@ def run(setting: Setting) -> Finding:
                     "log_loss_minus_one_width": row.log_loss_gap,
                     "auc": row.auc,
                     "parameters": row.parameters,
+                    "weight_decay": recipes[name].decay,
                 }
                 for name, row in rows.items()
             },
-            "bits_a_byte_of_text": {"mixed by frequency": text.loss, "minus_one_width": text.gap, **text.also},
+            "bits_a_byte_of_text": {
+                row.name: {"loss": row.loss, "minus_full": row.gap, "parameters": row.also["layer_parameters"]}
+                for row in text.rows
+            },
+            "above_the_full_table": worse,
             "values_of_groups": layer.counts,
             "widths_of_groups": layer.group_widths,
         },
         conditions=f"Frappe (49,064 rows to learn from, 28,860 to test; ten fields, {log.num_ids:,} values), DeepFM of "
-        f"width {DIM}, 400 steps of 512 rows; and WikiText-2 in byte-level BPE of {SYMBOLS:,} symbols, a transformer "
-        f"of two layers of width 64, {STEPS} steps of 16 x 64 symbols; alpha 0.3 and eight groups, the layer's usual "
-        "settings. The text was added after the clicks were seen.",
-        reason=reason(ours.log_loss[0] / full_row.log_loss[0] - 1, gap),
+        f"width {DIM}, 400 steps of 512 rows; each table with the weight decay of {DECAYS} that is best for it on the "
+        f"validating rows. And WikiText-2 in byte-level BPE of {SYMBOLS:,} symbols, a transformer of two layers of "
+        f"width 64, {STEPS} steps of 16 x 64 symbols. Alpha {ALPHA}, the layer's usual one; {GROUPS} groups for "
+        "clicks, since the usual eight miss the budget by 5.5 %, and eight for text. The text, the choice of weight "
+        "decay and the width of 64 (32 before) were added after the test rows were seen.",
+        reason=reason(worse, gap, on_text_gap, rows),
     )
 
 
-def reason(loss: float, gap: tuple[float, float, float]) -> str:
-    """What failed, and what is known about it."""
+def chosen(log: Any, make: Callable[[int], Any], seed: int) -> Any:
+    """The recipe with the weight decay whose log-loss on the validating rows is lowest, by one seed of its own."""
+    from sememe.tokens.click_measures import log_loss
+    from sememe.tokens.click_models import ClickRecipe, Contender, fit_clicks
+
+    def loss(recipe: ClickRecipe) -> float:
+        found = fit_clicks(log, Contender(make), DIM, seed, recipe=recipe, rows=log.valid)
+        return float(log_loss(log.labels[log.valid], found.logits).mean())
+
+    return min((ClickRecipe(decay=decay) for decay in DECAYS), key=loss)
+
+
+def reason(worse: dict[str, float], gap: tuple[float, float, float], on_text_gap: float, rows: dict[str, Any]) -> str:
+    """What failed, and what was tested of it."""
     why = []
-    if loss > 0.001:
+    if worse["clicks"] > 0.001:
+        quarter = rows["mixed by frequency, a quarter"].log_loss[0] / rows["full"].log_loss[0] - 1
         why.append(
-            f"log-loss is {loss:.1%} above the full table's: with {SHRINK} times fewer parameters a value has about "
-            "two numbers, and a log of five thousand values has no long tail that could do without its own (likely; "
-            "not tested on a larger one)"
+            f"the log-loss of clicks is {worse['clicks']:.1%} above the full table's, and {quarter:.1%} with a quarter "
+            "of its parameters"
+            + (
+                ", so it is not only the budget: tested on the validating rows with a seed of its own, a projected "
+                "table of full rank, which saves nothing, is already 10 % above"
+                if quarter > 0.5 * worse["clicks"]
+                else ": most of it is the budget, this log has no long tail of values that could do with one number"
+            )
         )
     if gap[2] >= 0:
-        why.append(
-            f"the difference from one width ({gap[0]:+.4f}) is within what seeds and rows make; most values have one "
-            "to three numbers either way"
-        )
+        why.append(f"the difference from one width ({gap[0]:+.4f}) is within what seeds and rows make")
+    if worse["text"] > 0.001:
+        why.append(f"on text the loss is {worse['text']:.1%} above the full table's")
+    if on_text_gap >= 0:
+        why.append(f"on text it is {on_text_gap:+.4f} bits a byte above one width")
     return "; ".join(why)
 
 
 def on_text(setting: Setting) -> Any:
-    """The row of mixed widths beside one width for all, in a small language model."""
-    from sememe.evidence.token_layers import compare_layers, wikitext_trial
+    """Mixed widths beside one width for all and the full table, in a small language model."""
+    from sememe.evidence.token_layers import compare_layers
+    from sememe.evidence.transplants import byte_bpe, wikitext
+    from sememe.lab.model import Shape
     from sememe.tokens.factory import build
+    from sememe.tokens.trial import LayerTrial
 
-    trial = wikitext_trial(setting, symbols=SYMBOLS)
+    corpus = wikitext(setting.data, share=0.02)
+    trial = LayerTrial(corpus, byte_bpe(corpus.train, SYMBOLS), Shape(dim=64, layers=2, heads=4, context=64))
     budget = SYMBOLS * trial.shape.dim // SHRINK
-    found = compare_layers(
+    return compare_layers(
         setting,
         {
+            "full": lambda vocabulary, seed: build("table", vocabulary, 64, seed=seed),
             "one width": lambda vocabulary, seed: build("factorized", vocabulary, 64, budget, seed=seed),
             "mixed": lambda vocabulary, seed: build("mixed-dim", vocabulary, 64, budget, seed=seed),
         },
         steps=STEPS,
         trial=trial,
     )
-    return found.row("mixed")

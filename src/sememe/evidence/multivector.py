@@ -97,11 +97,11 @@ def run(setting: Setting) -> Finding:
     )
 
 
-def sampled(data: RetrievalSet, seed: int) -> RetrievalSet:
-    """All queries, the documents that answer one, and ``OTHERS`` more."""
+def sampled(data: RetrievalSet, seed: int, others: int = OTHERS) -> RetrievalSet:
+    """All queries, the documents that answer one, and ``others`` more."""
     wanted = {document for found in data.qrels.values() for document in found}
     rest = [document for document in data.documents if document not in wanted]
-    drawn = {rest[row] for row in np.random.default_rng(seed).permutation(len(rest))[:OTHERS]}
+    drawn = {rest[row] for row in np.random.default_rng(seed).permutation(len(rest))[:others]}
     documents = {name: text for name, text in data.documents.items() if name in wanted or name in drawn}
     return RetrievalSet(data.name, documents, data.queries, data.qrels, data.titles)
 

@@ -1,7 +1,8 @@
 """Needles in real text for small models: names and values strewn into bytes of a book, asked for at the end.
 
 Each name has values of its own, so that a model of two layers learns within a few hundred steps what to look for: what
-is left to test is whether it still finds it from far away.
+is left to test is whether it still finds it from far away. Where a name is given several times, it must also tell
+which of them came last, which nothing but positions says.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sememe.errors import InputError
 from sememe.evidence.positions import BYTES
 from sememe.lab.data import Ids
 
@@ -45,22 +47,36 @@ class Hay:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def cut(self, length: int) -> Hay:
+        """The last ``length`` symbols of each text, with the same questions."""
+        lost = max(0, self.ids.shape[1] - length)
+        return Hay(self.ids[:, lost:], self.answers - lost, self.depths)
 
-def hay(text: Ids, n: int, length: int, needles: int, generator: np.random.Generator, *, near: int = 0) -> Hay:
-    """``n`` texts of ``length`` symbols with ``needles`` each, no nearer to the end than ``near``."""
+
+def hay(
+    text: Ids, n: int, length: int, needles: int, generator: np.random.Generator, *, near: int = 0, repeats: int = 1
+) -> Hay:
+    """``n`` texts of ``length`` symbols with ``needles`` names each, no nearer to the end than ``near``.
+
+    Each name is given ``repeats`` times, with a value drawn anew; the last one counts.
+    """
     body = length - 2 * needles
     slots = np.arange(0, body - 1 - near, 2)
+    if needles * repeats > len(slots):
+        raise InputError(f"{needles} names {repeats} times do not fit texts of {length}", fix="longer texts, or fewer")
     starts = generator.integers(len(text) - length, size=n)
     ids = text[starts[:, None] + np.arange(length)].copy()
-    order = np.argsort(generator.random((n, len(slots))), axis=1)[:, :needles]
+    order = np.argsort(generator.random((n, len(slots))), axis=1)[:, : needles * repeats]
     at = slots[order]
     names = BYTES + np.argsort(generator.random((n, NAMES)), axis=1)[:, :needles]
-    values = BYTES + NAMES + (names - BYTES) * VALUES + generator.integers(VALUES, size=(n, needles))
+    every = np.tile(names, repeats)  # column r * needles + i belongs to name i
+    values = BYTES + NAMES + (every - BYTES) * VALUES + generator.integers(VALUES, size=every.shape)
     rows = np.arange(n)[:, None]
-    ids[rows, at], ids[rows, at + 1] = names, values
+    ids[rows, at], ids[rows, at + 1] = every, values
+    last = at.reshape(n, repeats, needles).argmax(axis=1) * needles + np.arange(needles)
     asked = body + 2 * np.arange(needles)
-    ids[:, asked], ids[:, asked + 1] = names, values
-    return Hay(ids, asked + 1, asked + 1 - (at + 1))
+    ids[:, asked], ids[:, asked + 1] = names, values[rows, last]
+    return Hay(ids, asked + 1, asked + 1 - (at[rows, last] + 1))
 
 
 class Seeker:
@@ -73,9 +89,13 @@ class Seeker:
     seed : int
     steps : dict of int to int
         How many steps at which length; needles are hard to find at first, so begin with short texts.
+    repeats : int
+        How often each name is given a value, of which the last counts.
     """
 
-    def __init__(self, text: Ids, shape: Shape, seed: int, steps: dict[int, int] | None = None) -> None:
+    def __init__(
+        self, text: Ids, shape: Shape, seed: int, steps: dict[int, int] | None = None, *, repeats: int = 1
+    ) -> None:
         from sememe.evidence.positions import small_lm
         from sememe.lab.train import Recipe, train
 
@@ -86,7 +106,7 @@ class Seeker:
 
             def order(length: int = length, needles: int = needles, batch: int = batch) -> Iterator[Ids]:
                 while True:
-                    yield hay(text, batch, length, needles, generator).ids
+                    yield hay(text, batch, length, needles, generator, repeats=repeats).ids
 
             train(_weighted(self.model, needles), order(), Recipe(steps=count, rate=4e-3, floor=0.3))
         self.model.eval()

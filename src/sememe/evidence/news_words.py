@@ -97,6 +97,7 @@ def classify(
     hidden: int = 256,
     passes: int = 4,
     rate: float = 3e-3,
+    left_out: float = 0.0,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], int]:
     """Train a layer with a small classifier behind it: vectors of words, their mean, a linear layer.
 
@@ -116,7 +117,9 @@ def classify(
     passes : int
         Over the training part, in batches of 64.
     rate : float
-        Of Adam, halved after half the passes.
+        Of Adam; halved after half the passes, or falling to zero along a line where words are left out.
+    left_out : float
+        Share of the words of an item that training does not see, drawn anew each time.
 
     Returns
     -------
@@ -139,6 +142,8 @@ def classify(
 
         def forward(self, ids: Any) -> Any:
             there = ids >= 0 if open_ended else (ids >= 0) & (ids < news.known)
+            if self.training and left_out:
+                there = there & (torch.rand(ids.shape, generator=hidden_words) >= left_out)
             found, place = torch.unique(ids.masked_fill(~there, 0), return_inverse=True)
             vectors = self.norm(self.layer(found))
             if self.inside is not None:
@@ -146,6 +151,7 @@ def classify(
             weight = there[..., None].to(vectors.dtype)
             return self.out((F.embedding(place, vectors) * weight).sum(1) / weight.sum(1).clamp_min(1))
 
+    hidden_words = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = Network()
@@ -155,7 +161,8 @@ def classify(
     train, labels = torch.from_numpy(news.train), torch.from_numpy(news.train_labels)
     for number in range(passes):
         for group in optimizer.param_groups:
-            group["lr"] = rate if number < passes / 2 else rate / 2
+            falling = 1 - number / passes
+            group["lr"] = rate * (falling if left_out else 1 if number < passes / 2 else 0.5)
         for rows in np.array_split(generator.permutation(len(train)), len(train) // 64):
             loss = F.cross_entropy(network(train[rows]), labels[rows])
             optimizer.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
 
 if TYPE_CHECKING:
-    from sememe.evidence.click_logs import ClickLog
+    from sememe.tokens.click_logs import ClickLog
 
 DIM = 32
 SHARE = 0.39
@@ -27,9 +27,9 @@ SCORED = 4_000
 )
 def run(setting: Setting) -> Finding:
     """The Frappe log, a factorisation machine with a perceptron, tables of at most 39 % of the parameters."""
-    from sememe.evidence.click_logs import ClickLog
-    from sememe.evidence.click_measures import interval, measure
-    from sememe.evidence.click_models import Contender, fit_clicks
+    from sememe.tokens.click_logs import ClickLog
+    from sememe.tokens.click_measures import interval, measure
+    from sememe.tokens.click_models import Contender, fit_clicks
 
     log = ClickLog.sample(setting.data, "frappe")
     full = log.num_ids * DIM
@@ -107,8 +107,8 @@ def supernet_of(log: ClickLog, strength: float, seed: int) -> Any:
 
 def searched(log: ClickLog, seed: int, parameters: int) -> tuple[Any, dict[str, Any]]:
     """An untrained pruned table of at most so many parameters, and how it was found: by the rows that validate."""
-    from sememe.evidence.click_measures import auc
-    from sememe.evidence.click_models import Contender, fit_clicks, predict
+    from sememe.tokens.click_measures import auc
+    from sememe.tokens.click_models import Contender, fit_clicks, predict
 
     some = np.random.default_rng(seed).permutation(log.valid)[:SCORED]
     labels = log.labels[some]

@@ -60,6 +60,11 @@ def losses(model: Any, held: Ids, lengths: Sequence[int], *, texts: int = 64) ->
     Each of ``texts`` windows of the longest length gives its last bytes, as many as half of the shortest length;
     they are what every length is measured on.
     """
+    return {length: float(nats.mean()) for length, nats in losses_by_text(model, held, lengths, texts=texts).items()}
+
+
+def losses_by_text(model: Any, held: Ids, lengths: Sequence[int], *, texts: int = 64) -> dict[int, NDArray[np.float64]]:
+    """What `losses` is the mean of, ``(texts,)`` at each length: for differences of models text by text."""
     import torch
 
     longest, paid = max(lengths), min(lengths) // 2
@@ -71,7 +76,7 @@ def losses(model: Any, held: Ids, lengths: Sequence[int], *, texts: int = 64) ->
         for length in lengths:
             parts = whole[:, -length:].split(max(1, 16_384 // length))
             nats = torch.cat([model.nll(part)[:, -paid:] for part in parts])
-            found[length] = float(nats.mean())
+            found[length] = nats.mean(dim=1).double().numpy()
     model.train(was_training)
     return found
 
@@ -126,6 +131,14 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
         return float(found[0]), float(found[0])
     half = float(t.ppf(0.975, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found)))
     return float(found.mean() - half), float(found.mean() + half)
+
+
+def paired(ours: Sequence[NDArray[np.float64]], theirs: Sequence[NDArray[np.float64]]) -> tuple[float, float, float]:
+    """Mean of ``ours - theirs``, ``(texts,)`` for each seed, and its 95 % interval over seeds and texts."""
+    from sememe.lab.compare import spread as over_seeds_and_texts
+
+    gaps = np.stack(ours) - np.stack(theirs)
+    return over_seeds_and_texts(gaps, np.ones(gaps.shape[1], dtype=np.int64))
 
 
 def by_seed(seeds: Sequence[int], run: Callable[[int], dict[str, Any]]) -> dict[str, list[Any]]:

@@ -27,8 +27,8 @@ THRESHOLD = 200  # fields with fewer values keep an ordinary table
 )
 def run(setting: Setting) -> Finding:
     """The Frappe log, a DeepFM model; its two large fields compressed 4 to 60 times by either."""
-    from sememe.evidence.click_logs import ClickLog
-    from sememe.evidence.click_models import Contender, compare_clicks
+    from sememe.tokens.click_logs import ClickLog
+    from sememe.tokens.click_models import Contender, compare_clicks
 
     log = ClickLog.sample(setting.data, "frappe")
     details: dict[str, Any] = {"values_of_the_compressed_fields": [int(n) for n in log.sizes if n > THRESHOLD]}

@@ -14,7 +14,7 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 from sememe.evidence.transplants import byte_bpe, wikitext
 
 SYMBOLS, NGRAMS, LONGEST, DIM = 2_000, 20_000, 3, 64
-STEPS, BATCH, LENGTH = 250, 8, 64
+STEPS, BATCH, LENGTH = 700, 8, 64
 LARGE = 200_000  # n-grams of the look-up that is timed
 
 
@@ -90,11 +90,12 @@ def run(setting: Setting) -> Finding:
         conditions=f"WikiText-2 in {SYMBOLS:,} symbols, {NGRAMS:,} n-grams of 2 to {LONGEST} symbols that occur five "
         f"times or more; two layers of width {DIM}, {STEPS} steps of {BATCH} x {LENGTH}; the model after the table is "
         f"the same. Timed: a store of {entries:,} n-grams of width 256 in half precision (random numbers), asked for "
-        "1,024 symbols of the text at a time.",
+        "1,024 symbols of the text at a time. A first run, of 250 steps and with the n-gram's last state projected and "
+        "added to its symbol's row, lost 12 %: the projection learns slower (2.27 against 2.22 bits a byte then), and "
+        "250 steps meet most n-grams once. Both were changed by looking at a part of the text to train on.",
         reason=""
         if all(checks.values())
-        else f"perplexity changes by a factor of {ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f}); likely, not "
-        f"tested: {STEPS} steps of so little text meet most n-grams a few times only, too seldom to learn from",
+        else f"perplexity changes by a factor of {ratio[0]:.3f} ({ratio[1]:.3f} to {ratio[2]:.3f}) after {STEPS} steps",
     )
 
 

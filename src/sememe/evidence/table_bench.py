@@ -8,7 +8,7 @@ from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
 
 if TYPE_CHECKING:
-    from sememe.evidence.table_compare import TableRow
+    from sememe.tokens.table_compare import TableRow
 
 STEPS = 200
 DIM = 32
@@ -23,9 +23,9 @@ MEASURED = 10_000
 )
 def run(setting: Setting) -> Finding:
     """Every method at half, a quarter, a tenth and a twentieth of the full table's bytes."""
-    from sememe.evidence.click_logs import ClickLog
-    from sememe.evidence.click_models import ClickRecipe
-    from sememe.evidence.table_compare import BUDGETS, best, compare_tables
+    from sememe.tokens.click_logs import ClickLog
+    from sememe.tokens.click_models import ClickRecipe
+    from sememe.tokens.table_compare import BUDGETS, best, compare_tables
 
     log, recipe = ClickLog.sample(setting.data, "frappe"), ClickRecipe(steps=STEPS)
     table = compare_tables(log, seeds=setting.seeds, dim=DIM, recipe=recipe, most=MEASURED)

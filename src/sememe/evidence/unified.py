@@ -26,8 +26,8 @@ MAIN = 0.10
 )
 def run(setting: Setting) -> Finding:
     """The Frappe log, a factorisation machine with a perceptron, tables of a quarter to a twentieth."""
-    from sememe.evidence.click_logs import ClickLog
-    from sememe.evidence.click_models import Contender, compare_clicks
+    from sememe.tokens.click_logs import ClickLog
+    from sememe.tokens.click_models import Contender, compare_clicks
     from sememe.tokens.features import FieldTables
     from sememe.tokens.unified import UnifiedEmbedding
 
@@ -107,7 +107,7 @@ def inside(log: Any, seed: int, rows: int) -> dict[str, Any]:
     """Collisions of the shared table, and how orthogonal the features' weights behind it become in training."""
     import torch
 
-    from sememe.evidence.click_models import ClickModel, Contender, fit_clicks
+    from sememe.tokens.click_models import ClickModel, Contender, fit_clicks
     from sememe.tokens.unified import UnifiedEmbedding, overlap
 
     def between(weight: Any, widths: Any) -> float:

@@ -18,9 +18,11 @@ from sememe.vocab.folder import ModelFolder, write_folder
 from sememe.vocab.sample import from_texts
 from sememe.vocab.trim import VocabularyTrimmer
 
-LANGUAGES = ("de", "fr", "ru")
-PAIRS = 400  # held-out pairs a language
+LANGUAGES = ("en", "de", "fr", "ru")
+PAIRS = 700  # held-out pairs a language
+SIZE = 0.6  # of the rows
 SMALL = 0.2  # the smaller of the two sizes tried
+MARK = 0.001  # of Spearman
 
 
 @experiment(
@@ -28,7 +30,7 @@ SMALL = 0.2  # the smaller of the two sizes tried
     paper=Paper("An Efficient Multilingual Language Model Compression through Vocabulary Trimming", 2023, "2305.15020"),
     claim="Vocabulary trimming keeps a model's performance in a language; in general about half of the vocabulary is "
     "enough.",
-    needs=("stsb-multilingual",),
+    needs=("stsb", "stsb-multilingual"),
 )
 def run(setting: Setting) -> Finding:
     """Spearman on held-out pairs of the whole encoder, trimmed to each language, and cut to its first tokens."""
@@ -51,11 +53,11 @@ def run(setting: Setting) -> Finding:
         for seed in setting.seeds:
             generator = np.random.default_rng(seed)
             chosen = [sample[row] for row in generator.permutation(len(sample))[: len(sample) // 2]]
-            found = _trimmed(model, whole, before, texts, chosen, None)
+            found = _trimmed(model, whole, before, texts, chosen, SIZE)
             similarity = _similarity(found["vectors"], pairs)
             gaps.append(_spearman(similarity, gold) - entry["whole"])
             largest = max(largest, found["difference"])
-            entry.setdefault("default", []).append({**found["facts"], "spearman": entry["whole"] + gaps[-1]})
+            entry.setdefault("sixty_percent", []).append({**found["facts"], "spearman": entry["whole"] + gaps[-1]})
             changes.append((reference, similarity, gold))
         small = _trimmed(model, whole, before, texts, sample, SMALL)
         small_gaps.append(_spearman(_similarity(small["vectors"], pairs), gold) - entry["whole"])
@@ -65,14 +67,14 @@ def run(setting: Setting) -> Finding:
         entry["first_fifth_of_the_vocabulary"] = {**naive["facts"], "spearman": entry["whole"] + naive_gaps[-1]}
         details[language] = entry
     low, high = _interval(changes, setting.seeds[0])
-    rows = max(run["rows"] for entry in details.values() for run in entry["default"])
+    rows = max(run["rows"] for entry in details.values() for run in entry["sixty_percent"])
     saved = min(entry["one_fifth"]["saved"] for entry in details.values())
     checks = {
         "texts of kept tokens keep their vectors to 1e-5": largest <= 1e-5,
-        "at most 60 % of the rows: Spearman falls by no more than 0.005, with confidence": rows <= 0.6
-        and low >= -0.005,
+        f"at most 60 % of the rows: the mean Spearman changes by no more than {MARK}, with confidence": rows <= SIZE
+        and -MARK <= low <= high <= MARK,
         "the file is at least 40 % smaller at one fifth of the rows": saved >= 0.4,
-        "one fifth: Spearman falls by no more than 0.01 in every language": min(small_gaps) >= -0.01,
+        "one fifth: Spearman falls by no more than 0.01 in every language but English": min(small_gaps[1:]) >= -0.01,
         "one fifth loses less than the first fifth of the vocabulary does, in every language": all(
             a > b for a, b in zip(small_gaps, naive_gaps, strict=True)
         ),
@@ -81,15 +83,16 @@ def run(setting: Setting) -> Finding:
         measured=float(np.mean(levels) + np.mean(gaps)),
         baseline=float(np.mean(levels)),
         interval=(low, high),
-        unit="mean Spearman over three languages, vocabulary trimmed to at most 60 %, against the whole model",
+        unit="mean Spearman over four languages, vocabulary trimmed to at most 60 %, against the whole model",
         interval_of="trimmed minus whole, mean over languages and samples",
         checks=checks,
         details={**details, "largest_change_of_a_vector_of_kept_tokens": largest},
-        conditions="all-MiniLM-L6-v2; the sample is half of the development sentences of the language (a draw a "
-        f"seed), the judges are {PAIRS} test pairs; its vocabulary is mostly English, so these languages are spelled "
-        "finely. "
-        "The mark, .005 on the mean, is this experiment's own; which tokens fill the table was chosen by "
-        "how much of German, French, English and Spanish test sentences they cover.",
+        conditions=f"all-MiniLM-L6-v2; the sample is half of the development sentences of the language (a draw a "
+        f"seed), the judges are {PAIRS} test pairs; its vocabulary is mostly English, so German, French and Russian "
+        "are spelled finely. The rule by which tokens fill the table was chosen on other text (news, film reviews, "
+        "captions, questions, sentences in eleven languages) by how many held-out tokens it loses. An earlier rule "
+        "was judged here with a mark of .005; the mark is now .001. English was added with it: at one fifth, where "
+        "not even the sample's own tokens fit, it falls by more than .01, and is not held to that.",
         reason=""
         if all(checks.values())
         else "rare words of the test pairs are not in the sample, and are spelled finer",
@@ -129,9 +132,10 @@ class _Encoder:
 
 def _data(data: DataFolder, language: str) -> tuple[list[str], list[str], NDArray[np.int64], NDArray[np.float64]]:
     """Sample sentences, held-out sentences, and pairs of them with human scores."""
-    sample = [text for row in data.table("stsb-multilingual", f"stsb-{language}-dev.tsv.gz") for text in row[1:]]
-    rows = data.table("stsb-multilingual", f"stsb-{language}-test.tsv.gz")[:PAIRS]
-    texts = sorted({text for row in rows for text in row[1:]})
+    folder, name = ("stsb", "stsb") if language == "en" else ("stsb-multilingual", f"stsb-{language}")
+    sample = [text for row in data.table(folder, f"{name}-dev.tsv.gz") for text in row[1:3]]
+    rows = data.table(folder, f"{name}-test.tsv.gz")[:PAIRS]
+    texts = sorted({text for row in rows for text in row[1:3]})
     place = {text: number for number, text in enumerate(texts)}
     pairs = np.array([[place[row[1]], place[row[2]]] for row in rows])
     return sample, texts, pairs, np.array([float(row[0]) for row in rows])
@@ -146,7 +150,7 @@ def _trimmed(
     """
     tokenizer = model.tokenizer()
     if sample:
-        choice = VocabularyTrimmer(size).choose(tokenizer, from_texts(sample))
+        choice = VocabularyTrimmer(size).choose(tokenizer, from_texts(sample), table=model.layout.input)
         trimmed, rows = choice.tokenizer, choice.rows
     else:
         trimmed, rows = tokenizer.keep(np.arange(int((size or 1.0) * model.size)))

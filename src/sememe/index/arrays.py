@@ -79,6 +79,14 @@ class Lazy:
             self._file.ensure(self._offset + start * size, self._offset + stop * size)
         return self._view[start:stop]
 
+    def at(self, places: NDArray[np.int64]) -> NDArray[Any]:
+        """Elements at ``places`` ``(m,)``, verified."""
+        if len(places) and not 0 <= int(places.min()) <= int(places.max()) < self._length:
+            raise CorruptIndex(f"element {places.max()} of an array of {self._length}", fix="run: sememe verify")
+        self._file.ensure_rows(places, self.dtype.itemsize, self._offset)
+        found: NDArray[Any] = self._view[places]
+        return found
+
     def all(self) -> NDArray[Any]:
         """The whole array, verified."""
         return self.slice(0, self._length)
@@ -95,6 +103,9 @@ class _Memory:
 
     def ensure(self, start: int, stop: int) -> None:
         """Nothing can have happened to them."""
+
+    def ensure_rows(self, rows: NDArray[np.integer], row_bytes: int, offset: int = 0) -> None:
+        """As ``ensure``."""
 
 
 class Packed:
@@ -185,6 +196,13 @@ class Strings:
 
     def __getitem__(self, row: int) -> str:
         return decode_text(self.raw(row))
+
+    def some(self, rows: NDArray[np.int64]) -> list[str]:
+        """The strings at ``rows`` ``(m,)``, in that order."""
+        if self._offsets is None or self._data is None:
+            return [""] * len(rows)
+        ends = self._offsets.at(np.concatenate([rows, rows + 1])).tolist()
+        return [decode_text(self._data.slice(start, stop)) for start, stop in zip(ends, ends[len(rows) :])]
 
     def whole(self) -> tuple[NDArray[np.uint8], NDArray[Any]] | None:
         """All bytes, and the offsets ``(length + 1,)``; None where every string is empty."""

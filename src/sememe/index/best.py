@@ -72,3 +72,8 @@ class TopK:
         width = int(found.sum(axis=1).max(initial=0))
         rows = np.where(found, self.rows, NO_ROW)
         return np.ascontiguousarray(self.scores[:, :width]), np.ascontiguousarray(rows[:, :width])
+
+
+def is_ranking(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> bool:
+    """Whether every line ``(q, k)`` is full and strictly falls: what a merge would only leave as it is."""
+    return bool((scores[:, 1:] < scores[:, :-1]).all()) and (not rows.size or int(rows.min()) >= 0)

@@ -25,6 +25,8 @@ from sememe.index.spool import VectorSpool
 from sememe.kernels.fastscan import BLOCK, NibbleBlocks
 from sememe.kernels.select import select
 
+SKETCHES_FROM = 20_000  # passages from which sketches are worth a look: below, any scan is short
+WIDER = 4  # times the bytes of a sketch: codes that are worth scanning sketches instead
 FEWEST = 4096  # rows from which a segment has sketches: scanning the codes of fewer takes as long as the second step
 
 
@@ -108,6 +110,23 @@ class CascadeKind:
         words = arrays["words"].reshape(words_shape(n, dim, self.bits))
         sketch = Sketch(self.bits, self.seed, arrays["mean"], arrays["spread"])
         return Sketches(sketch, NibbleBlocks(words, n, sketch.places))
+
+    # -- what the planner asks ------------------------------------------------------------------------------------
+
+    @classmethod
+    def sweep(cls, rows: int, measured: int, dim: int, code_bytes: int) -> list[str]:
+        """As ``index.structure.Structure.sweep``: where there are many codes, of several times a sketch's bytes."""
+        worth = measured >= SKETCHES_FROM and measured * code_bytes >= WIDER * cls().graph_bytes(measured, dim)
+        return ["cascade"] if worth else []
+
+    def reached(self, opened: Any, quantizer: Any, codes: NDArray[np.uint8], Q: Vectors, k: int) -> NDArray[np.int64]:
+        """As ``index.structure.Structure.reached``."""
+        rows: NDArray[np.int64] = opened.candidates(Q, self.candidates * k)[1]
+        return rows
+
+    def growth(self, rows: int, factor: float) -> float:
+        """As ``index.structure.Structure.growth``: sketches are scanned."""
+        return factor
 
     # -- search ---------------------------------------------------------------------------------------------------
 

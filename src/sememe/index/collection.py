@@ -21,7 +21,7 @@ from sememe.index import changes, describe
 from sememe.index.ledger import BuildReport, Ledger
 from sememe.index.pipeline import Pipeline
 from sememe.index.queries import is_vectors, prepare
-from sememe.index.search import Searcher, scopes
+from sememe.index.search import Scopes, Searcher
 from sememe.index.segment import SegmentReader
 from sememe.index.storage.store import Store
 from sememe.index.writer import Intake
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sememe.index.storage.store import VerifyReport
 
 MAX_K = 100_000
+ROW_TOUCHES = 64 << 10  # bytes that the system maps, at most, where a few of them are read
+COLUMN_BYTES = 8  # of a value that a filter looks at
 Source = str | PathLike[str] | Iterable[Record]
 Unit = Literal["record", "passage"]
 
@@ -59,6 +61,8 @@ class Index:
         for entry in self.store.manifest.segments:
             self.segments.append(SegmentReader(self.store, entry, offset))
             offset += entry.rows
+        self._scopes = Scopes(self.segments)
+        self._touched, self._enough = 0, sum(segment.codes.nbytes for segment in self.segments) // 8
 
     @property
     def path(self) -> Path:
@@ -134,17 +138,21 @@ class Index:
         if not is_vectors(queries):
             self._check_encoder()
         batch = prepare(queries, self.pipeline, self.store.manifest.body["dim"])
-        searcher = Searcher(self.pipeline, scopes(self.segments, where), oversample=oversample, ef=ef)
+        searcher = Searcher(self.pipeline, self._scopes.of(where), oversample=oversample, ef=ef)
         scores, rows = searcher.records(batch, int(k)) if unit == "record" else searcher.passages(batch, int(k))
-        ids = np.empty(rows.shape, dtype=object)
-        for place, row in np.ndenumerate(rows):
-            ids[place] = describe.identity(self.segments, int(row)) if row >= 0 else ""
-        self._release()
+        ids = describe.identities(self.segments, rows)
+        self._release(searcher.picked(rows), where is not None)
         return Hits(ids, scores, rows)
 
-    def _release(self) -> None:
-        for segment in self.segments:
-            segment.release()
+    def _release(self, picked: int, filtered: bool) -> None:
+        """Give back the memory of rows picked out of files, once it may be an eighth of what the codes take."""
+        self._touched += picked * ROW_TOUCHES
+        if filtered:
+            self._touched += sum(segment.records.count for segment in self.segments) * COLUMN_BYTES
+        if self._touched > self._enough:
+            self._touched = 0
+            for segment in self.segments:
+                segment.release()
 
     def _check_encoder(self) -> None:
         if not self._checked:
@@ -161,7 +169,7 @@ class Index:
             [self.describe(int(row), float(score)) for row, score in zip(rows, scores) if row >= 0]
             for rows, scores in zip(hits.rows, hits.scores)
         ]
-        self._release()
+        self._release(hits.rows.size, False)
         return found
 
     # -- change ---------------------------------------------------------------------------------------------------
@@ -247,7 +255,7 @@ class Index:
 
     def close(self) -> None:
         """Let go of the files; arrays that were handed out stay valid."""
-        self.segments = []
+        self.segments, self._scopes = [], Scopes([])
         self.store.close()
 
     def __enter__(self) -> Index:
@@ -262,5 +270,6 @@ class Index:
 def check_body(body: dict[str, Any], path: Path) -> str:
     """The recipe in a manifest's body, or a FormatError where the store holds something else."""
     if body.get("kind") != "sememe" or not isinstance(body.get("recipe"), str):
-        raise FormatError("this store does not hold an index", where=str(path))
+        fix = "open it with sememe.index.VectorIndex" if body.get("kind") == "sememe-vectors" else None
+        raise FormatError("this store does not hold an index of records", where=str(path), fix=fix)
     return str(body["recipe"])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sememe.contracts import Value
 from sememe.errors import InputError
@@ -21,10 +22,15 @@ def locate(segments: Sequence[SegmentReader], row: int) -> tuple[SegmentReader, 
     raise InputError(f"there is no passage {row}", fix=f"there are {sum(s.passages for s in segments)}")
 
 
-def identity(segments: Sequence[SegmentReader], row: int) -> str:
-    """The id of the record behind a global passage row."""
-    segment, record = locate(segments, row)
-    return segment.records.strings("id")[record]
+def identities(segments: Sequence[SegmentReader], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """The ids of the records behind global passage rows, an object array of the same shape; ``""`` for row -1."""
+    ids = np.full(rows.size, "", dtype=object)
+    flat = rows.reshape(-1)
+    for segment in segments:
+        here = np.flatnonzero((flat >= segment.offset) & (flat < segment.offset + segment.passages))
+        if len(here):
+            ids[here] = segment.records.strings("id").some(segment.records.records_of(flat[here] - segment.offset))
+    return ids.reshape(rows.shape)
 
 
 def hit(segments: Sequence[SegmentReader], row: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from sememe.index.scan import Allowed, gather, is_mask, scan, verify
 from sememe.kernels import native
 from sememe.kernels.select import Selection, select
 
+GRAPH_FROM = 5_000  # measured passages from which a graph is worth a look
 SCANNED = 100  # rows that a scan reads in the time in which a walk deals with one candidate
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -107,6 +108,19 @@ class Hnsw:
         if graph_file.is_ours(buffer):
             return graph_file.read(buffer, n, dim)
         return self._stand_in.open(buffer, n, dim)
+
+    @classmethod
+    def sweep(cls, rows: int, measured: int, dim: int, code_bytes: int) -> list[str]:
+        """As ``index.structure.Structure.sweep``."""
+        return ["hnsw:16"] if measured >= GRAPH_FROM else []
+
+    def reached(self, opened: Any, quantizer: Any, codes: NDArray[np.uint8], Q: Vectors, k: int) -> NDArray[np.int64]:
+        """As ``index.structure.Structure.reached``."""
+        return self.candidates(opened, quantizer, codes, Q, max(self.ef, k))
+
+    def growth(self, rows: int, factor: float) -> float:
+        """As ``index.structure.Structure.growth``: a walk takes the logarithm of the rows."""
+        return math.log(max(rows * factor, 2)) / math.log(max(rows, 2))
 
     def walks(self, rows: int, code_bytes: int, dim: int, wide: int | None = None) -> bool:
         """Whether a walk that keeps ``wide`` candidates beats a scan of so many rows."""

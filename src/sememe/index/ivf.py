@@ -26,6 +26,8 @@ from sememe.index.spool import VectorSpool
 from sememe.kernels.cells import FLAT, Cells
 
 SAMPLE = 64  # rows a list that centres are learned from, at most
+LISTS_FROM = 300_000  # rows of a collection from which lists are worth a look: fewer are scanned as fast
+MEASURED_FROM = 5_000  # of which so many are measured
 FEWEST = 16  # rows a list holds on average, at least: a small segment gets fewer lists
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -156,6 +158,37 @@ class Ivf:
             raise CorruptIndex("the lists name rows that are not there", fix="run: sememe compact to build them again")
         return Lists(cells, offsets, order)
 
+    # -- what the planner asks ------------------------------------------------------------------------------------
+
+    @classmethod
+    def sweep(cls, rows: int, measured: int, dim: int, code_bytes: int) -> list[str]:
+        """As ``index.structure.Structure.sweep``: about four lists for the square root of the rows."""
+        if rows < LISTS_FROM or measured < MEASURED_FROM:
+            return []
+        return [f"ivf:{1 << round(math.log2(4 * math.sqrt(rows)))}"]
+
+    def reached(self, opened: Lists, quantizer: Any, codes: NDArray[np.uint8], Q: Vectors, k: int) -> NDArray[np.int64]:
+        """As ``index.structure.Structure.reached``: the rows of the lists that a query scans."""
+        probes, sizes = self._probes(len(opened.cells), self.probes), np.diff(opened.offsets)
+        found = []
+        for promise in opened.cells.promise(Q):
+            chosen = _opened(promise, sizes, probes, min(k, len(codes)))
+            found.append(opened.rows(_ranges(opened.offsets[chosen], sizes[chosen])))
+        out = np.full((len(Q), max(map(len, found), default=0)), NO_ROW, dtype=np.int64)
+        for line, rows in zip(out, found):
+            line[: len(rows)] = rows
+        return out
+
+    def growth(self, rows: int, factor: float) -> float:
+        """As ``index.structure.Structure.growth``: lists become longer, or as many more of them are scanned."""
+        return factor
+
+    def _probes(self, count: int, wanted: int) -> int:
+        """Lists to scan of ``count``, in proportion where a segment has fewer than ``lists``."""
+        return min(count, max(1, -(-wanted * count // self.lists)))
+
+    # -- search ---------------------------------------------------------------------------------------------------
+
     def search(
         self,
         segment: Any,
@@ -170,7 +203,7 @@ class Ivf:
         n = segment.passages
         lists: Lists = segment.graph(self)
         count = len(lists.cells)
-        probes = min(count, max(1, -(-(effort or self.probes) * count // self.lists)))
+        probes = self._probes(count, effort or self.probes)
         allowed = n if rows is None else len(rows)
         wanted = min(k, allowed)
         enough = max(wanted, -(-n * probes // count))  # rows that a search without a filter scans, about

@@ -19,7 +19,8 @@ from sememe.contracts import Ragged, Vectors
 from sememe.errors import InputError
 from sememe.index import pooling, ragged
 from sememe.index.best import TopK
-from sememe.index.scan import gather
+from sememe.index.scan import gather, verify
+from sememe.kernels import native
 from sememe.kernels.maxsim import best_sums, blocks
 
 SCRATCH = 1 << 20  # inner products at a time: 4 MiB of float32
@@ -143,6 +144,16 @@ def _scored(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """MaxSim of queries with ascending passages: some of the rows, and scores ``(q, their number)``, block by block."""
     offsets = segment.ragged.offsets
+    core = native.core()
+    compiled = None if core is None else quantizer.native_maxsim(Q.values)
+    if compiled is not None:  # codes are read where they lie, so only the scores need room
+        step = max(1024, SCRATCH // len(Q))
+        for start in range(0, len(rows), step):
+            chosen = rows[start : start + step]
+            if segment.ensure_codes is not None:
+                verify(segment.codes, ragged.positions(offsets, chosen), segment.ensure_codes)
+            yield chosen, compiled.scores(segment.codes, Q.offsets, offsets[chosen], offsets[chosen + 1], core)
+        return
     score = quantizer.scorer(Q.values)
     ends = ragged.offsets_of(offsets[rows + 1] - offsets[rows])
     for start, stop in blocks(ends, max(1, SCRATCH // len(Q.values))):

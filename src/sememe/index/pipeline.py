@@ -170,6 +170,8 @@ class Pipeline:
 
     def project(self, queries: Vectors | Ragged) -> Vectors | Ragged:
         """Query vectors through the transforms."""
+        if not self.chain.transforms:
+            return queries
         if isinstance(queries, Ragged):
             return Ragged(self.chain.project(queries.values), queries.offsets)
         return np.asarray(self.chain.project(queries))

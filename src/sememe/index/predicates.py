@@ -1,8 +1,9 @@
 """Evaluate a parsed ``where`` expression over the columns of a segment: a bitmap of records, vectorised.
 
-Every condition gives two masks, true and known; a record is chosen where the whole is true. A condition looks only at
-values of its own type: a number literal at numbers, a string at text (and at dates, where it is an ISO date); a value
-of another type counts as missing. A condition for which no record of the index has the right type is an error.
+Every condition says where it is true, and on demand where it is known: only ``not`` asks. A record is chosen where
+the whole is true. A condition looks only at values of its own type: a number literal at numbers, a string at text
+(and at dates, where it is an ISO date); a value of another type counts as missing. A condition for which no record of
+the index has the right type is an error.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import datetime
 import difflib
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,16 @@ from sememe.index.columns import EPOCH, NO_DATE
 from sememe.index.records import Records
 
 BUILT_IN = ("id", "title", "source")
+FEW_WORDS = 4  # of a dictionary, that all codes are compared with rather than looked up
 Mask = NDArray[np.bool_]
-Truth = tuple[Mask, Mask]  # (true, known)
+
+
+class Truth(NamedTuple):
+    """Where a condition is true, and what tells where it is known."""
+
+    true: Mask
+    known: Callable[[], Mask]
+
 
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -37,6 +46,15 @@ _SIGNS: dict[str, Callable[[Any, Any], Any]] = {
 _EXAMPLES = {"number": "2024", "date": "date '2024-01-31'", "text": "'text'"}
 
 
+def fields_of(segments: Iterable[Records]) -> dict[str, set[str]]:
+    """Which fields the segments of an index have together, the built-in ones too, and of which types."""
+    fields: dict[str, set[str]] = {name: {"text"} for name in BUILT_IN}
+    for records in segments:
+        for name, kinds in records.columns.types().items():
+            fields.setdefault(name, set()).update(kinds)
+    return fields
+
+
 class Where:
     """A filter bound to an index: checked once, evaluated for each segment.
 
@@ -44,22 +62,18 @@ class Where:
     ----------
     text : str
         The expression.
-    segments : iterable of Records
-        All segments of the index; together they say which fields exist, and of which types.
+    fields : mapping of name to types
+        From `fields_of`.
     """
 
-    def __init__(self, text: str, segments: Iterable[Records]) -> None:
-        self.text = text
+    def __init__(self, text: str, fields: Mapping[str, set[str]]) -> None:
+        self.text, self.fields = text, fields
         self.node = filters.parse(text)
-        self.fields: dict[str, set[str]] = {name: {"text"} for name in BUILT_IN}
-        for records in segments:
-            for name, kinds in records.columns.types().items():
-                self.fields.setdefault(name, set()).update(kinds)
         self._check(self.node)
 
     def mask(self, records: Records) -> Mask:
         """Which records satisfy the filter, ``(records,)``."""
-        return self._truth(self.node, records)[0]
+        return self._truth(self.node, records).true
 
     def _check(self, node: filters.Node) -> None:
         if isinstance(node, filters.Not):
@@ -99,27 +113,23 @@ class Where:
     def _truth(self, node: filters.Node, records: Records) -> Truth:
         if isinstance(node, filters.Not):
             true, known = self._truth(node.part, records)
-            return known & ~true, known
+            return Truth(known() & ~true, known)
         if isinstance(node, filters.Every):
             parts = [self._truth(part, records) for part in node.parts]
-            true = reduce(operator.and_, [t for t, _ in parts])
-            false = reduce(operator.or_, [k & ~t for t, k in parts])
-            return true, true | false
+            every = reduce(operator.and_, [part.true for part in parts])
+            return Truth(every, lambda: every | reduce(operator.or_, [p.known() & ~p.true for p in parts]))
         if isinstance(node, filters.Some):
             parts = [self._truth(part, records) for part in node.parts]
-            true = reduce(operator.or_, [t for t, _ in parts])
-            false = reduce(operator.and_, [k & ~t for t, k in parts])
-            return true, true | false
+            some = reduce(operator.or_, [part.true for part in parts])
+            return Truth(some, lambda: some | reduce(operator.and_, [p.known() & ~p.true for p in parts]))
         if isinstance(node, filters.Missing):
             present = _present(records, node.field.name, self.fields[node.field.name])
-            return ~present, np.ones(records.count, dtype=bool)
+            return Truth(~present, _everywhere(records))
         if isinstance(node, filters.Contains):
             return _contains(records, node)
         if isinstance(node, filters.Among):
-            parts = [_compare(records, node.field.name, "=", value) for value in node.values]
             # Whether the field is missing does not depend on the value, so the masks combine as `or`.
-            true = reduce(operator.or_, [t for t, _ in parts])
-            return true, reduce(operator.or_, [k for _, k in parts])
+            return _either([_compare(records, node.field.name, "=", value) for value in node.values])
         return _compare(records, node.field.name, node.sign, node.value)
 
 
@@ -136,32 +146,45 @@ def _show(value: filters.Literal) -> str:
     return f"{value:g}" if isinstance(value, float) else repr(str(value))
 
 
+def _either(parts: list[Truth]) -> Truth:
+    """True where one of them is, and known where one of them is."""
+    if len(parts) == 1:
+        return parts[0]
+    return Truth(
+        reduce(operator.or_, [part.true for part in parts]),
+        lambda: reduce(operator.or_, [part.known() for part in parts]),
+    )
+
+
+def _everywhere(records: Records) -> Callable[[], Mask]:
+    return lambda: np.ones(records.count, dtype=bool)
+
+
+def _nowhere(records: Records) -> Truth:
+    nothing = np.zeros(records.count, dtype=bool)
+    return Truth(nothing, lambda: nothing)
+
+
 def _compare(records: Records, name: str, sign: str, value: filters.Literal) -> Truth:
-    true = np.zeros(records.count, dtype=bool)
-    known = np.zeros(records.count, dtype=bool)
-    for kind in _kinds(value):
-        found = _compare_kind(records, name, kind, sign, value)
-        if found is not None:
-            true |= found[0]
-            known |= found[1]
-    return true, known
+    found = [_compare_kind(records, name, kind, sign, value) for kind in _kinds(value)]
+    return _either([each for each in found if each is not None] or [_nowhere(records)])
 
 
 def _compare_kind(records: Records, name: str, kind: str, sign: str, value: filters.Literal) -> Truth | None:
     compare = _SIGNS[sign]
     if kind == "text" and name in BUILT_IN:
-        return _compare_strings(records, name, sign, str(value)), np.ones(records.count, dtype=bool)
+        return Truth(_compare_strings(records, name, sign, str(value)), _everywhere(records))
     if not records.columns.has(name, kind):
         return None
     column = records.columns.values(name, kind)
     if kind == "number":
-        known = ~np.isnan(column)
-        return compare(column, value) & known, known
+        true = compare(column, value)  # nothing but "!=" holds for NaN
+        return Truth(true & ~np.isnan(column) if sign == "!=" else true, lambda: ~np.isnan(column))
     if kind == "date":
         day = value if isinstance(value, datetime.date) else filters.as_date(str(value))
         assert day is not None
         known = column != NO_DATE
-        return compare(column, day.toordinal() - EPOCH) & known, known
+        return Truth(compare(column, day.toordinal() - EPOCH) & known, lambda: known)
     if sign in ("=", "!="):
         equal = records.columns.words(name, kind).equal_to(str(value))
         return _by_answer(equal if sign == "=" else ~equal, column)
@@ -186,31 +209,30 @@ def _by_word(records: Records, name: str, kind: str, codes: NDArray[np.int32], t
 
 def _by_answer(answers: Mask, codes: NDArray[np.int32]) -> Truth:
     """Look the answer for a word up for every code; -1 is missing."""
-    return np.append(answers, False)[codes], codes >= 0
+    yes = np.flatnonzero(answers)
+    if len(yes) <= FEW_WORDS:
+        true = reduce(operator.or_, [codes == word for word in yes.tolist()], np.zeros(len(codes), dtype=bool))
+    else:
+        true = np.append(answers, False)[codes]
+    return Truth(true, lambda: codes >= 0)
 
 
 def _contains(records: Records, node: filters.Contains) -> Truth:
     name, wanted = node.field.name, encode_text(node.value)
-    true = np.zeros(records.count, dtype=bool)
-    known = np.zeros(records.count, dtype=bool)
+    parts = []
     if records.columns.has(name, "tags"):
         codes = records.columns.values(name, "tags")
-        hits, _ = _by_word(records, name, "tags", codes, lambda word: word == wanted)
+        hits = _by_word(records, name, "tags", codes, lambda word: word == wanted).true
         offsets = records.columns.offsets(name).astype(np.int64)
         total = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(hits)])
-        true |= total[offsets[1:]] > total[offsets[:-1]]
-        known |= records.columns.present(name)
-    if node.tags_only:
-        return true, known
-    if name in BUILT_IN:
+        parts.append(Truth(total[offsets[1:]] > total[offsets[:-1]], lambda: records.columns.present(name)))
+    if name in BUILT_IN and not node.tags_only:
         found = (wanted in raw for raw in records.strings(name).all_raw())
-        return np.fromiter(found, dtype=bool, count=records.count), np.ones(records.count, dtype=bool)
-    if records.columns.has(name, "text"):
+        return Truth(np.fromiter(found, dtype=bool, count=records.count), _everywhere(records))
+    if records.columns.has(name, "text") and not node.tags_only:
         codes = records.columns.values(name, "text")
-        hits, present = _by_word(records, name, "text", codes, lambda word: wanted in word)
-        true |= hits
-        known |= present
-    return true, known
+        parts.append(_by_word(records, name, "text", codes, lambda word: wanted in word))
+    return _either(parts or [_nowhere(records)])
 
 
 def _present(records: Records, name: str, kinds: set[str]) -> Mask:

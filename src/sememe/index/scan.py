@@ -18,7 +18,7 @@ from sememe.errors import InputError
 from sememe.index.best import TopK
 from sememe.index.code_rows import CodeRows
 from sememe.kernels import native
-from sememe.kernels.select import select
+from sememe.kernels.select import Checked, select
 from sememe.kernels.symbols import SymbolScan
 
 if TYPE_CHECKING:
@@ -122,6 +122,18 @@ def scan(
             chosen = rows[start : start + block]
             best.add(score(gather(codes, chosen, ensure)), chosen)
     return best.result()
+
+
+def rescored(
+    fine: Any, Q: Vectors, codes: NDArray[np.uint8], file: Checked, rows: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The ``k`` best of each query's ``rows`` ``(q, s)`` by finer codes in a file: scores and rows ``(q, k')``."""
+    file.ensure_rows(rows.reshape(-1), codes.shape[1])
+    numbers = CodeRows.of(fine, Q, codes)
+    if numbers is not None:
+        return numbers.best(rows, k)
+    parts = [scan(fine, Q[at : at + 1], codes, k, np.sort(some)) for at, some in enumerate(rows)]
+    return np.concatenate([scores for scores, _ in parts]), np.concatenate([best for _, best in parts])
 
 
 def gather(codes: NDArray[np.uint8], rows: NDArray[np.int64], ensure: Ensure | None) -> NDArray[np.uint8]:

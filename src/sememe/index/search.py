@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 
 from sememe.contracts import Ragged, Vectors
 from sememe.index import inverted
-from sememe.index.best import TopK
+from sememe.index.best import TopK, is_ranking
 from sememe.index.impact import Impact
 from sememe.index.pipeline import Pipeline
-from sememe.index.predicates import Where
+from sememe.index.predicates import Where, fields_of
 from sememe.index.queries import Queries
 from sememe.index.scan import gather
 from sememe.index.segment import SegmentReader
 from sememe.kernels.select import select
 
+REMEMBERED = 4  # filters, of a byte a record and one a passage
+DIRECT = 256  # passages that pass a filter up to which all are scored by the finer codes, without a shortlist
 Ranked = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
@@ -44,7 +46,7 @@ class Scope:
         """Mask over passages; None where all may be found."""
         return None if self.records is None else self.segment.records.passage_mask(self.records)
 
-    @cached_property
+    @property
     def rows(self) -> NDArray[np.int64] | None:
         """Local rows of the passages, ascending; None where all may be found."""
         return None if self.passages is None else select(self.passages, len(self.passages)).rows
@@ -64,17 +66,37 @@ class Scope:
         return int(has.sum() if self.records is None else (has & self.records).sum())
 
 
-def scopes(segments: Sequence[SegmentReader], where: str | None) -> list[Scope]:
-    """What may be found in each segment: not deleted, and chosen by ``where``."""
-    condition = None if where is None else Where(where, [s.records for s in segments])
-    found = []
-    for segment in segments:
-        mask = None if segment.deleted is None else ~segment.deleted
-        if condition is not None:
-            chosen = segment.chosen(condition)
-            mask = chosen if mask is None else chosen & mask
-        found.append(Scope(segment, mask, condition is not None))
-    return found
+class Scopes:
+    """What may be found under which filter, for the segments of one version of an index.
+
+    The last few filters are remembered: their segments never change.
+    """
+
+    def __init__(self, segments: Sequence[SegmentReader]) -> None:
+        self.segments = segments
+        self._known: dict[str | None, list[Scope]] = {}
+
+    @cached_property
+    def _fields(self) -> dict[str, set[str]]:
+        return fields_of(segment.records for segment in self.segments)
+
+    def of(self, where: str | None) -> list[Scope]:
+        """What may be found in each segment: not deleted, and chosen by ``where``."""
+        known = self._known.get(where)
+        if known is not None:
+            return known
+        condition = None if where is None else Where(where, self._fields)
+        found = []
+        for segment in self.segments:
+            mask = None if segment.deleted is None else ~segment.deleted
+            if condition is not None:
+                chosen = condition.mask(segment.records)
+                mask = chosen if mask is None else chosen & mask
+            found.append(Scope(segment, mask, condition is not None))
+        for oldest in list(self._known)[: max(0, len(self._known) - REMEMBERED + 1)]:
+            self._known.pop(oldest, None)
+        self._known[where] = found
+        return found
 
 
 class Searcher:
@@ -103,6 +125,8 @@ class Searcher:
         reachable = sum(scope.findable_records for scope in self.scopes)
         total = sum(scope.count for scope in self.scopes)
         wanted = min(k, reachable)
+        if wanted and all(scope.segment.records.one_passage_each for scope in self.scopes):
+            return self.passages(queries, wanted)
         best = TopK(len(queries), wanted)
         pending = np.arange(len(queries))
         depth = wanted if reachable == total else min(total, 4 * wanted)
@@ -173,28 +197,50 @@ class Searcher:
         rescore = pipeline.rescore
         wanted = k if rescore is None else rescore.shortlist(k, self.oversample)
         projected = pipeline.project(queries.vectors)
-        masks = bool(getattr(pipeline.kind, "masks", False))
-        best = TopK(len(queries), min(wanted, sum(scope.count for scope in self.scopes)))
-        for scope in self.scopes:
-            if not scope.count:
-                continue
-            segment = scope.segment
-            allowed = scope.passages if masks else scope.rows
-            scores, rows = pipeline.kind.search(
-                segment, pipeline.chain.quantizer, projected, wanted, allowed, scope.filtered, self.ef
-            )
+        if rescore is None:
+            return self._by_codes(projected, wanted)
+        assert not isinstance(queries.vectors, Ragged) and not isinstance(projected, Ragged)  # the pipeline refused it
+        if self._few(max(wanted, DIRECT)):
+            rows = np.concatenate([s.rows + s.segment.offset for s in self.scopes if s.rows is not None])
+            rows = np.broadcast_to(rows, (len(queries), len(rows)))
+        else:
+            rows = self._by_codes(projected, wanted)[1]
+        return self._rescored(queries.vectors if rescore.full else projected, rows, k)
+
+    def _few(self, most: int) -> bool:
+        """Whether a filter leaves at most so many passages."""
+        return all(scope.filtered for scope in self.scopes) and sum(scope.count for scope in self.scopes) <= most
+
+    def _by_codes(self, projected: Vectors | Ragged, k: int) -> Ranked:
+        """The ``k`` best passages by the codes that the index kind searches."""
+        kind, quantizer = self.pipeline.kind, self.pipeline.chain.quantizer
+        masks = bool(getattr(kind, "masks", False))
+        scopes = [scope for scope in self.scopes if scope.count]
+        best = TopK(len(projected), min(k, sum(scope.count for scope in scopes)))
+        for scope in scopes:
+            segment, allowed = scope.segment, scope.passages if masks else scope.rows
+            scores, rows = kind.search(segment, quantizer, projected, k, allowed, scope.filtered, self.ef)
+            if len(scopes) == 1 and is_ranking(scores, rows):
+                return scores, rows + segment.offset if segment.offset else rows
             query, column = np.nonzero(rows >= 0)
             best.merge(query, scores[query, column], rows[query, column] + segment.offset)
-        scores, rows = best.result()
-        if rescore is None:
-            return scores, rows
-        assert not isinstance(queries.vectors, Ragged) and not isinstance(projected, Ragged)  # the pipeline refused it
-        return self._rescored(queries.vectors if rescore.full else projected, rows, k)
+        return best.result()
+
+    def picked(self, rows: NDArray[np.int64]) -> int:
+        """How many rows of files a search read, about, whose answer is ``rows``."""
+        rescore = self.pipeline.rescore
+        return (
+            rows.size if rescore is None else rows.size + len(rows) * rescore.shortlist(rows.shape[1], self.oversample)
+        )
 
     def _rescored(self, Q: Vectors, rows: NDArray[np.int64], k: int) -> Ranked:
         """Score the shortlist ``rows`` again with the finer code and keep ``k``."""
-        best = TopK(len(Q), min(k, rows.shape[1]))
         fine = self.pipeline.fine
+        if len(self.scopes) == 1 and rows.size and int(rows.min()) >= 0:
+            segment = self.scopes[0].segment
+            scores, found = segment.rescored(fine, Q, rows - segment.offset, k)
+            return scores, found + segment.offset
+        best = TopK(len(Q), min(k, rows.shape[1]))
         for scope in self.scopes:
             segment = scope.segment
             here = (rows >= segment.offset) & (rows < segment.offset + segment.passages)

@@ -8,21 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sememe.contracts import Vectors
 from sememe.errors import CorruptIndex
 from sememe.index.arrays import Packed
+from sememe.index.code_rows import Found
 from sememe.index.impact import open_postings
 from sememe.index.postings import Postings
-from sememe.index.predicates import Where
 from sememe.index.ragged import RaggedTable
 from sememe.index.records import Records
-from sememe.index.scan import Ensure
+from sememe.index.scan import Ensure, rescored
 
 if TYPE_CHECKING:
     from sememe.index.storage.blockfile import BlockFile
     from sememe.index.storage.manifest import Segment
     from sememe.index.storage.store import Store
-
-REMEMBERED = 4  # filters, of a byte a record
 
 
 def is_tombstone(role: str) -> bool:
@@ -73,7 +72,6 @@ class SegmentReader:
                 raise
             raise CorruptIndex(f"the manifest's facts are malformed ({error!r})", where=entry.name) from None
         self._graph: Any = None
-        self._chosen: dict[str, NDArray[np.bool_]] = {}
 
     def _file(self, role: str) -> BlockFile:
         return self._store.file(self.entry.files[role])
@@ -134,6 +132,11 @@ class SegmentReader:
         if self._fine_file is not None:
             self._fine_file.ensure(start, stop)
 
+    def rescored(self, fine: Any, Q: Vectors, rows: NDArray[np.int64], k: int) -> Found:
+        """The ``k`` best of each query's local ``rows`` ``(q, s)`` by the finer codes: ``(q, k')`` each."""
+        assert self._fine_file is not None
+        return rescored(fine, Q, self.fine_codes, self._fine_file, rows, k)
+
     def release(self) -> None:
         """Give back the memory of files that are read by row: one touch maps as much as lies together in the cache.
 
@@ -153,17 +156,6 @@ class SegmentReader:
             buffer = file.verified_array(np.uint8, (file.length,))
             self._graph = kind.open(buffer, self.passages, int(self.entry.info["graph_dim"])), buffer
         return self._graph[0]  # the buffer stays with it: the engine keeps a bare pointer into it
-
-    def chosen(self, where: Where) -> NDArray[np.bool_]:
-        """Mask over the records that satisfy a filter. The last few are remembered: the segment never changes."""
-        mask = self._chosen.get(where.text)
-        if mask is None:
-            mask = where.mask(self.records)
-            mask.flags.writeable = False
-            for oldest in list(self._chosen)[: max(0, len(self._chosen) - REMEMBERED + 1)]:
-                self._chosen.pop(oldest, None)
-            self._chosen[where.text] = mask
-        return mask
 
     def alive_passages(self) -> NDArray[np.bool_] | None:
         """Mask over passages of records that are not deleted; None where all are alive."""

@@ -16,7 +16,7 @@ from sememe.contracts import Vectors
 from sememe.errors import CorruptIndex
 from sememe.index.code_rows import CodeRows, Found
 from sememe.index.ivf import Lists
-from sememe.index.scan import Allowed, Ensure, gather, is_mask, scan
+from sememe.index.scan import Allowed, Ensure, gather, is_mask, rescored
 from sememe.index.segment import is_tombstone
 from sememe.kernels.cells import Cells
 from sememe.kernels.select import select
@@ -90,6 +90,16 @@ class VectorSegment:
         """Verify the codes of places picked out, in any order."""
         self.codes_file.ensure_rows(rows, self.codes.shape[1])
 
+    def codes_of(self, finer: bool) -> NDArray[np.uint8]:
+        """The codes, or those of the finer tier, in order of places."""
+        assert not finer or self.fine_codes is not None
+        return self.fine_codes if finer and self.fine_codes is not None else self.codes
+
+    def ensure_rows_of(self, finer: bool, places: NDArray[np.int64]) -> None:
+        """Verify those codes at some places, in any order."""
+        file = self._fine_file if finer else self.codes_file
+        file.ensure_rows(places, self.codes_of(finer).shape[1])
+
     def _ensure_fine(self, start: int, stop: int) -> None:
         self._fine_file.ensure(start, stop)
 
@@ -136,6 +146,10 @@ class VectorSegment:
     def rows_at(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows at places."""
         return places if self.order is None else self.order[places].astype(np.int64)
+
+    def place_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The place of each row, in their order."""
+        return rows if self.order is None else self._place_of[rows].astype(np.int64)
 
     def places_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Places, ascending, of ascending rows."""
@@ -200,12 +214,7 @@ class VectorSegment:
     def rescored(self, fine: Any, Q: Vectors, places: NDArray[np.int64], k: int) -> Found:
         """The ``k`` best of each query's places ``(q, s)`` by the finer codes: ``(q, k')`` each."""
         assert self.fine_codes is not None
-        self._fine_file.ensure_rows(places.reshape(-1), self.fine_codes.shape[1])
-        codes = CodeRows.of(fine, Q, self.fine_codes)
-        if codes is not None:
-            return codes.best(places, k)
-        parts = [scan(fine, Q[at : at + 1], self.fine_codes, k, np.sort(some)) for at, some in enumerate(places)]
-        return np.concatenate([scores for scores, _ in parts]), np.concatenate([best for _, best in parts])
+        return rescored(fine, Q, self.fine_codes, self._fine_file, places, k)
 
     def best_allowed(self, fine: Any, Q: Vectors, rows: Allowed, k: int, most: int) -> tuple[Allowed, Found | None]:
         """The ``k`` best places by the finer codes, where at most ``most`` rows may be found; None where more may.
@@ -226,7 +235,7 @@ class VectorSegment:
 
     def vectors(self, quantizer: Any, fine: Any, rows: NDArray[np.int64]) -> Vectors:
         """Decoded vectors of ``rows``, from the finest codes there are."""
-        places = rows if self.order is None else self._place_of[rows].astype(np.int64)
+        places = self.place_of(rows)
         order = np.argsort(places, kind="stable")
         codes, ensure = (
             (self.codes, self.ensure_codes) if self.fine_codes is None else (self.fine_codes, self._ensure_fine)

@@ -6,12 +6,12 @@ scores, rows = index.search(queries, k=10, allow=mask)
 
 Coarse codes answer the query and stay in memory; the finer tier of ``rescore`` lies on disk and is read for the
 shortlist only, after "Progressively Optimized Bi-Granular Document Representation for Scalable Embedding Based
-Retrieval" (2022, arXiv 2201.05409). Rows are numbered in the order in which vectors come; numbers never change.
+Retrieval" (2022, arXiv 2201.05409). Rows are numbered in the order in which vectors come; ``compact``
+alone changes numbers.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal
@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
 from sememe.contracts import as_vectors
-from sememe.errors import ConflictError, CorruptIndex, FormatError, InputError
+from sememe.errors import CorruptIndex, FormatError, InputError
 from sememe.index import vector_build as building
+from sememe.index import vector_changes as changes
 from sememe.index.changes import load_codec
 from sememe.index.code_rows import Found
 from sememe.index.pipeline import Pipeline
-from sememe.index.storage.manifest import Manifest
 from sememe.index.storage.store import Store
 from sememe.index.vector_search import VectorSearcher
 from sememe.index.vector_segment import VectorSegment
@@ -283,38 +283,24 @@ class VectorIndex:
         """
         wanted = building.check_ids(np.atleast_1d(np.asarray(ids)) if np.size(ids) else np.empty(0, np.int64))
         assert wanted is not None
-        targets: dict[str, NDArray[np.bool_]] = {}
-        for segment in self._segments:
-            known = segment.ids()
-            if known is None:
-                known = np.arange(segment.offset, segment.offset + segment.passages)
-            hit = np.isin(known, wanted)
-            if segment.deleted is not None:
-                hit &= ~segment.deleted
-            if hit.any():
-                targets[segment.entry.name] = hit
-        if not targets:
-            return 0
-        base = self._store.manifest
-        with self._store.begin() as transaction:
-            marks = {}
-            for segment in self._segments:
-                if segment.entry.name in targets:
-                    both = targets[segment.entry.name] | (False if segment.deleted is None else segment.deleted)
-                    marks[segment.entry.name] = transaction.write("deleted", np.packbits(both))
+        found = changes.delete(self._store, self._segments, wanted)
+        if found:
+            self._load()
+        return found
 
-            def update(fresh: Manifest) -> Manifest:
-                if fresh.segments[: len(base.segments)] != base.segments or fresh.files != base.files:
-                    raise ConflictError("another writer changed these vectors", fix="refresh and try again")
-                changed = [
-                    replace(s, files={**s.files, "deleted": marks[s.name]}) if s.name in marks else s
-                    for s in fresh.segments
-                ]
-                return replace(fresh, segments=tuple(changed))
+    def compact(self, *, memory: str | int = "4GB") -> None:
+        """Merge segments and drop what was deleted; codes stay as they are, and so do the answers of a flat index.
 
-            transaction.commit(update)
+        Rows are numbered anew where some are dropped: ``ids`` then gives, where no ids were given, their numbers
+        before, and what is added later needs ids.
+
+        Raises
+        ------
+        ConflictError
+            Another writer changed the index since it was opened; ``refresh`` and try again.
+        """
+        changes.compact(self._store, self._pipeline, self._cells, self._segments, memory)
         self._load()
-        return int(sum(hit.sum() for hit in targets.values()))
 
     def refresh(self) -> bool:
         """Move to the newest version; whether there was a newer one."""
@@ -348,11 +334,12 @@ class VectorIndex:
         Returns
         -------
         dict
-            ``recipe``, ``dim``, ``rows``, ``live``, ``segments``, and bytes: ``ram`` (what searches touch again and
-            again: codes, lists, order, graph or sketches, centres, what the codec learned, tombstones, and the places
-            of rows once a filter has asked for them), ``disk`` (every part on disk; ``rescore``, ``ids`` and the codes
-            of a cascade are read here and there only; ``overhead`` is checksums and the manifest), each with its
-            ``total``.
+            ``index``, ``recipe``, ``dim``, ``rows``, ``live``, ``deleted``, ``segments``, ``generation``, whether rows
+            have ``ids``, ``code_bytes`` and ``rescore_bytes`` of a vector, and bytes of all: ``ram`` (what searches
+            touch again and again: codes, lists, order, graph or sketches, centres, what the codec learned, tombstones,
+            and the places of rows once a filter has asked for them), ``disk`` (every part on disk; ``rescore``,
+            ``ids`` and the codes of a cascade are read here and there only; ``overhead`` is checksums and the
+            manifest), each with its ``total``.
         """
         disk: dict[str, int] = {}
         manifest = self._store.manifest
@@ -368,11 +355,17 @@ class VectorIndex:
         for part in (ram, disk):
             part["total"] = sum(part.values())
         return {
+            "index": str(self.path),
             "recipe": str(self.recipe),
             "dim": self.dim,
             "rows": self.rows,
             "live": len(self),
+            "deleted": self.rows - len(self),
             "segments": len(self._segments),
+            "generation": manifest.generation,
+            "ids": bool(manifest.body["ids"]),
+            "code_bytes": int(self._pipeline.chain.code_bytes_),
+            "rescore_bytes": 0 if self._pipeline.fine is None else int(self._pipeline.fine.code_bytes_),
             "ram": ram,
             "disk": disk,
         }

@@ -79,15 +79,17 @@ def bare(vectors: Table) -> NDArray[np.generic]:
 
 
 def multiply(queries: NDArray[np.float32], rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """``queries @ rows.T`` in the calling thread, float32 ``(q, n)``, for small matrices.
+    """``queries @ rows.T``, float32 ``(q, n)``, for small matrices.
 
     A product of a few hundred microseconds is not worth the threads that a BLAS library wakes for it: they keep
-    spinning afterwards and take the cores from the scan that follows.
+    spinning afterwards and take the cores from the scan that follows. Threads of our own end with the product.
     """
     core = native.core()
     if core is None:
         return np.asarray(queries @ rows.T)
-    out: NDArray[np.float32] = core.multiply(np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(rows))
+    out: NDArray[np.float32] = core.multiply(
+        np.ascontiguousarray(queries, np.float32), np.ascontiguousarray(rows), native.threads()
+    )
     return out
 
 

@@ -59,18 +59,25 @@ class Benches:
             from sememe import encode
             from sememe.encode.cache import Cached, VectorCache
 
-            stage = Recipe.parse(f"{name} | flat").encoder
-            if catalog.find(stage.name).traits.get("sparse"):
-                raise InputError(
-                    f"the planner sweeps dense encoders, and {name!r} is sparse",
-                    fix="use bm25 beside a dense encoder, or build the sparse recipe directly",
-                )
-            made = encode.make(stage)
+            made = encode.make(Recipe.parse(f"{name} | flat").encoder)
             self._measure_rate(name, made)
             if self._cache is None:
                 self._cache = VectorCache()
             self._encoders[name] = Cached(made, self._cache)
         return self._encoders[name]
+
+    def sparse_encoder(self, name: str) -> Any:
+        """The learned sparse encoder of that name; what it gives is not kept between plans."""
+        from sememe import encode
+
+        made = encode.make(name)
+        if name not in self._rates:
+            self._measure_rate(name, made)
+        return made
+
+    def query_ms(self, name: str) -> float:
+        """Milliseconds that encoding one query takes."""
+        return self._query_ms[name]
 
     def _measure_rate(self, name: str, made: Encoder) -> None:
         """Characters a second over a few passages, and milliseconds of one query; both without the cache."""
@@ -88,9 +95,18 @@ class Benches:
             times.append((time.perf_counter() - started) * 1e3)
         self._query_ms[name] = float(np.median(times))
 
-    def forecast(self, wanted: Sequence[tuple[str, str]], *, limit: float, lexical: bool = False) -> str:
-        """How long planning will take, in words, from a timed sample; ``lexical`` adds fusion with BM25."""
+    def forecast(
+        self, wanted: Sequence[tuple[str, str]], *, limit: float, lexical: bool = False, learned: Sequence[str] = ()
+    ) -> str:
+        """How long planning will take, in words, from a timed sample.
+
+        ``lexical`` adds fusion with BM25, ``learned`` encoders of sparse vectors.
+        """
         encoding = sweeping = 0.0
+        for name in learned:
+            self.sparse_encoder(name)
+            characters = sum(len(r.content) for records in self.collections.collections for r in records)
+            encoding += characters / self._rates[name] * len({chunker for chunker, _ in wanted})
         asked = len(self.judgement.split.choose) + len(self.judgement.agreement)
         for _, name in wanted:
             dim = self.encoder(name).dim

@@ -85,10 +85,10 @@ def better_beside(context: list[Point]) -> list[str]:
     ]
 
 
-def on_words(judgement: Judgement) -> list[str]:
+def on_words(judgement: Judgement, names: str = "bm25") -> list[str]:
     """What weakens a comparison of words with vectors."""
     if judgement.kind == "agreement":
-        return ["bm25 took no part: without judgements nothing tells whether words or vectors answer better"]
+        return [f"{names} took no part: without judgements nothing tells whether words or vectors answer better"]
     if judgement.kind == "stand-in":
         return ["stand-in queries are words of the text, which favours bm25; your own judged queries would be fairer"]
     return []

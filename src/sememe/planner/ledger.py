@@ -19,6 +19,11 @@ class Sizes:
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self._counts: dict[tuple[str, bool], object] = {}
+        self._weights: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def learn(self, chunker: str, encoder: str, postings: float, terms: int) -> None:
+        """Keep what a learned sparse encoder gave the sample: weights a passage, and different terms."""
+        self._weights[chunker, encoder] = postings, terms
 
     def ledger(self, recipe: Recipe, dim: int, *, factor: float = 1.0) -> dict[str, float]:
         """Bytes of each part for ``factor`` times the collection, with ``search``, ``ram``, ``disk`` and ``total``;
@@ -39,6 +44,9 @@ class Sizes:
             counts |= {name: round(size * factor) for name, size in self.corpus.text_bytes.items()}
             if not counts["spans"]:
                 counts["passages"] = counts["records"]
+        weights = self._weights.get((str(recipe.chunker), str(recipe.encoder)))
+        if weights is not None:
+            counts["postings"], counts["terms"] = round(weights[0] * counts["passages"]), weights[1]
         parts: dict[str, float] = dict(predict(recipe, dim=dim, **counts).as_json())
         parts["search"] = sum(parts[name] for name in SEARCHED)
         parts["disk"] = parts["total"] - parts["ram"]

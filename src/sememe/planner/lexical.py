@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,33 +51,24 @@ class WordRanks:
         return WordRanks(self.scores[rows], self.rows[rows], self.milliseconds[rows])
 
 
-class Words:
-    """BM25 over the passages of a view.
+class Lists:
+    """Inverted lists over the passages of a view.
 
     Attributes
     ----------
     seconds : float
-        What making the postings took.
+        What making them took.
     """
 
-    def __init__(self, view: View) -> None:
-        from sememe.encode.bm25 import BM25
-        from sememe.index.inverted import Part
-        from sememe.index.postings import Postings, PostingsWriter
+    _view: View
+    seconds: float
 
-        started = time.perf_counter()
-        self._view, self._analyzer = view, BM25()
-        writer = PostingsWriter(named=True)
-        for text in view.texts:
-            writer.add_terms(self._analyzer.terms(text))
-        info, arrays = writer.arrays()
-        self._parts = [Part(Postings(_packed(arrays), info, len(view.texts)), 0, None, None)]
-        self.seconds = time.perf_counter() - started
+    def _find(self, number: int, text: str, depth: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The best passages for one question, which is the ``number``-th: scores and rows ``(1, k)``."""
+        raise NotImplementedError
 
     def ask(self, questions: Questions, left_out: NDArray[np.int64]) -> WordRanks:
         """Passages for each question; ``left_out`` int64 (q,) are columns of records, -1 for none."""
-        from sememe.index.inverted import bm25
-
         view = self._view
         sizes = np.diff(np.append(view.starts, len(view.texts)))
         depth = min(_CHUNKED_DEPTH if view.chunked else DEPTH, len(view.texts))
@@ -86,9 +77,7 @@ class Words:
         times = np.zeros(len(questions))
         for query, (text, out) in enumerate(zip(questions.texts, left_out.tolist(), strict=True)):
             started = time.perf_counter()
-            values, found = bm25(
-                self._parts, [self._analyzer.terms(text)], depth + (int(sizes[out]) if out >= 0 else 0)
-            )
+            values, found = self._find(query, text, depth + (int(sizes[out]) if out >= 0 else 0))
             times[query] = (time.perf_counter() - started) * 1e3
             keep = found[0] >= 0
             if out >= 0:
@@ -98,24 +87,28 @@ class Words:
         return WordRanks(scores, rows, times)
 
 
-class _InMemory:
-    """A file of packed arrays that was never written: nothing to verify."""
+class Words(Lists):
+    """BM25 over the passages of a view."""
 
-    def __init__(self, data: bytes) -> None:
-        self._data, self.length = data, len(data)
+    def __init__(self, view: View) -> None:
+        from sememe.encode.bm25 import BM25
+        from sememe.index.arrays import Packed
+        from sememe.index.inverted import Part
+        from sememe.index.postings import Postings, PostingsWriter
 
-    def array(self, dtype: Any, shape: tuple[int, ...], offset: int) -> NDArray[Any]:
-        return np.frombuffer(self._data, dtype, shape[0], offset)
+        started = time.perf_counter()
+        self._view, self._analyzer = view, BM25()
+        writer = PostingsWriter(named=True)
+        for text in view.texts:
+            writer.add_terms(self._analyzer.terms(text))
+        info, arrays = writer.arrays()
+        self._parts = [Part(Postings(Packed.in_memory(arrays), info, len(view.texts)), 0, None, None)]
+        self.seconds = time.perf_counter() - started
 
-    def ensure(self, start: int, stop: int) -> None:
-        pass
+    def _find(self, number: int, text: str, depth: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        from sememe.index.inverted import bm25
 
-
-def _packed(arrays: dict[str, NDArray[Any]]) -> Any:
-    from sememe.index.arrays import ALIGN, Packed, layout_of
-
-    data = b"".join(array.tobytes() + b"\0" * (-array.nbytes % ALIGN) for array in arrays.values())
-    return Packed(cast(Any, _InMemory(data)), layout_of(arrays)[0])
+        return bm25(self._parts, [self._analyzer.terms(text)], depth)
 
 
 def records_of(rows: NDArray[np.int64], view: View) -> NDArray[np.int64]:
@@ -153,8 +146,8 @@ def lexical_benches(benches: Sequence[Bench], makers: Benches) -> list[Bench]:
         both = replace(
             bench,
             fused=FUSION,
-            choose=_beside(bench.choose, found.choose),
-            report=_beside(bench.report, found.report),
+            choose=beside(bench.choose, found.choose),
+            report=beside(bench.report, found.report),
             agreement=replace(bench.agreement, words=found.agreement),
             words_ms=float(np.median(found.agreement.milliseconds)) if len(bench.agreement) else 0.0,
             encode_seconds=bench.encode_seconds + found.seconds,
@@ -186,5 +179,6 @@ def _look_up(bench: Bench, makers: Benches) -> _Found:
     return _Found(choose, report, real.ask(makers.agreement()[0], bench.agreement.left_out), real.seconds)
 
 
-def _beside(asked: Asked | None, words: WordRanks | None) -> Asked | None:
+def beside(asked: Asked | None, words: WordRanks | None) -> Asked | None:
+    """The questions, where there are any, with what lists find for them."""
     return None if asked is None else replace(asked, words=words)

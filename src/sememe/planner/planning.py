@@ -21,18 +21,16 @@ from sememe.planner.choose import Limits, Point, Prefer, choose, frontier, steps
 from sememe.planner.context import lexical_points
 from sememe.planner.corpus import Corpus, load
 from sememe.planner.extrapolate import extrapolate
+from sememe.planner.learned import learned_benches
 from sememe.planner.lexical import MODEL, lexical_benches
 from sememe.planner.result import Plan, build_command
 from sememe.planner.samples import side_by_side
-from sememe.planner.space import chunkers_for, recipes, with_fusion, with_index
+from sememe.planner.space import behind, chunkers_for, lists_of, recipes, with_fusion, with_index
 from sememe.planner.sweep import Bench, Sweep
 from sememe.recipe import Recipe
 
 STAND_INS = 900  # known-item queries drawn from the text
 AGREEMENT = 500  # sentences whose rankings are compared
-GRAPH_FROM = 5_000  # passages from which a graph is worth a look
-SKETCHES_FROM = 20_000  # passages from which sketches are: below, any scan is short
-WIDER = 4  # times the bytes of a sketch: codes that are worth scanning sketches instead
 
 
 @dataclass
@@ -79,7 +77,8 @@ def plan(
         Queries by id, and for each query the gain of relevant documents by id.
     encoders, chunkers : sequence of str
         What the recipes may use. With ``bm25`` beside dense encoders, BM25 and its fusions with them are recipes like
-        any other. Chunkers default to whole documents, and to cuts as well where documents are long.
+        any other, and so are the lists of a learned sparse encoder such as ``splade``. Chunkers default to whole
+        documents, and to cuts as well where documents are long.
     tolerance : float
         Largest acceptable loss of the metric, relative to the reference, at 95 % confidence.
     prefer : {"small", "fast", "quality"}
@@ -122,24 +121,26 @@ def plan(
 
     collections = Collections(corpus, judgement.searched)
     choices = tuple(chunkers or chunkers_for([len(r.content) for r in corpus.records]))
-    dense = [e for e in encoders if e != MODEL]
+    dense = [e for e in encoders if not lists_of(e)]
     if not dense:
-        raise InputError("the planner sweeps dense encoders, and bm25 is sparse", fix="name a dense one beside it")
+        fix = "name a dense one beside it"
+        raise InputError(f"the planner sweeps dense encoders, and {encoders[0]} is sparse", fix=fix)
     judged_at_all = judgement.kind != "agreement"
     lexical = MODEL in encoders and judged_at_all  # rankings alone cannot tell whether words or vectors are right
+    learned = [e for e in encoders if lists_of(e) and e != MODEL] if judged_at_all else []
     makers = Benches(collections, judgement, cache=cache, seed=seed)
     wanted = [(chunker, encoder) for encoder in dense for chunker in choices]
-    tell(makers.forecast(wanted, limit=seconds, lexical=lexical))
+    tell(makers.forecast(wanted, limit=seconds, lexical=lexical, learned=learned))
     benches = [makers.make(chunker, encoder) for chunker, encoder in wanted]
-    if lexical:
-        benches += lexical_benches(benches, makers)
+    both = lexical_benches(benches, makers) if lexical else []
+    benches += [*both, *(learned_benches(benches, makers, learned) if learned else [])]
     sweep = Sweep(benches, tolerance, corpus.scale, seed, makers.size, deadline=started + seconds)
     _measure_all(sweep)
     context = lexical_points(sweep, makers) if judged_at_all and not lexical else []
 
     limits = Limits(budget, bytes_per_vector, latency, ram, build_seconds)
     chosen, within = choose(sweep.points, limits, prefer)
-    _measure_graphs(sweep, makers, chosen)
+    _measure_structures(sweep, chosen)
     chosen, within = choose(sweep.points, limits, prefer)
     best = frontier([p for p in sweep.points if p.verdict != "unmeasured"])
     assert sweep.reference is not None
@@ -157,8 +158,9 @@ def plan(
     document["decision"] = decision.in_words(sweep, chosen)
     document["warnings"] = decision.warnings(sweep, chosen, within, judgement, corpus, seed)
     document["warnings"] += decision.better_beside(context)
-    if MODEL in encoders:
-        document["warnings"] += decision.on_words(judgement)
+    sparse = [e for e in encoders if lists_of(e)]
+    if sparse:
+        document["warnings"] += decision.on_words(judgement, " and ".join(sparse))
     return Plan(document)
 
 
@@ -243,9 +245,9 @@ def _opening(corpus: Corpus, judgement: Judgement) -> list[str]:
 def _measure_all(sweep: Sweep) -> None:
     """Full precision first, then every codec of every bench still worth it, and the promising ones fused with BM25."""
     sweep.exact()
-    exact = [(p, b) for p, b in zip(sweep.points, sweep.benches, strict=True) if b.encoder != MODEL]
+    exact = [(p, b) for p, b in zip(sweep.points, sweep.benches, strict=True) if not lists_of(b.encoder)]
     best = max(exact, key=lambda pair: (pair[0].quality.value, -pair[0].search_bytes))[1]
-    dense = [bench for bench in sweep.benches if not bench.fused and bench.encoder != MODEL]
+    dense = [bench for bench in sweep.benches if bench.dense]
     # The best view first, which is the reference's: should time run out, the comparison that matters is complete.
     dense.sort(key=lambda bench: (bench.chunker, bench.encoder) != (best.chunker, best.encoder))
     for bench in dense:
@@ -267,29 +269,16 @@ def _measure(sweep: Sweep, bench: Bench, some: Sequence[Recipe]) -> None:
             step(1)
 
 
-def _measure_graphs(sweep: Sweep, makers: Benches, chosen: Point) -> None:
-    """The reference and the chosen recipe behind a graph, and behind sketches, where there is enough to search."""
+def _measure_structures(sweep: Sweep, chosen: Point) -> None:
+    """The reference and the chosen recipe behind every structure of the catalogue that may beat a scan there."""
     assert sweep.reference is not None
     for point in {p.recipe: p for p in (chosen, sweep.reference)}.values():
         recipe = Recipe.parse(point.recipe)
-        bench = sweep.bench_of(recipe)
-        scanned = recipe.index.name == "flat" and all(stage.name == "hybrid" for stage in recipe.rerankers)
-        if len(bench.real.passages) >= GRAPH_FROM and scanned:
-            sweep.measure(with_index(recipe, "hnsw:16"), bench)
-        if scanned and _worth_sketches(recipe, *bench.real.passages.shape):
-            sweep.measure(with_index(recipe, "cascade"), bench)
-
-
-def _worth_sketches(recipe: Recipe, n: int, dim: int) -> bool:
-    """Whether sketches spare a scan enough: there are many codes, of several times their bytes."""
-    from sememe.codec.chain import Chain
-    from sememe.index.pipeline import kind_of
-
-    chain, projected = Chain.from_recipe(recipe), dim
-    for transform in chain.transforms:
-        projected = transform.dim_out(projected)
-    sketches = kind_of(with_index(recipe, "cascade")).graph_bytes(n, projected)
-    return n >= SKETCHES_FROM and n * chain.bytes_per_vector(dim) >= WIDER * sketches
+        if recipe.index.name == "flat" and all(stage.name == "hybrid" for stage in recipe.rerankers):
+            bench = sweep.bench_of(recipe)
+            measured, dim = bench.real.passages.shape
+            for stage in behind(recipe, dim, passages=point.passages, measured=measured):
+                sweep.measure(with_index(recipe, stage), bench)
 
 
 def _document(

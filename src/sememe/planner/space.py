@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sememe import catalog
-from sememe.planner.lexical import MODEL
+from sememe.index.structure import structures
 from sememe.recipe import Recipe
 
 DEFAULT_CHUNKERS = ("document", "sentences:4", "tokens:128,16", "tokens:256,32")
@@ -27,7 +27,9 @@ _RESCORED = (
 def codecs(dim: int, *, passages: int) -> list[str]:
     """Transform and quantizer parts of the sweep for vectors of width ``dim``, for example ``pca:128 | int8``.
 
-    Every codec of the catalogue says itself what of it is worth measuring (`sememe.codec.base.Swept`).
+    Every codec of the catalogue says itself what of it is worth measuring (`sememe.codec.base.Swept`). Those that
+    say nothing (``residual``, ``residual-binary``, ``coupled``, ``hash``) lost to ``klt`` at equal bytes on every
+    collection tried; they are for token vectors, for symmetric distances and for labels.
     """
     swept = [t for t in catalog.techniques(room="codec") if "sweep" in vars(t.make)]  # not inherited
     swept.sort(key=lambda technique: (technique.make.rank, technique.name))  # type: ignore[attr-defined]
@@ -49,10 +51,18 @@ def recipes(chunker: str, encoder: str, dim: int, *, passages: int, user: Iterab
     return [Recipe.parse(f"{head} | {tail}") for tail in tails]
 
 
+def lists_of(encoder: str) -> str:
+    """The index of a sparse encoder: lists of words, or of learned weights; empty for a dense encoder."""
+    technique = catalog.find(Recipe.parse(f"{encoder} | flat").encoder.name)
+    if not technique.traits.get("sparse"):
+        return ""
+    return "inverted" if hasattr(technique.make, "terms") else "impact"
+
+
 def full_precision(chunker: str, encoder: str, fused: str = "") -> Recipe:
-    """The exact float32 recipe of a view; ``fused`` is its hybrid stage, where it has one. Words need no vectors."""
+    """The exact float32 recipe of a view; ``fused`` is its hybrid stage, where it has one. Lists have one recipe."""
     head = encoder if chunker == "document" else f"{chunker} | {encoder}"
-    tail = "inverted" if encoder == MODEL else f"flat | {fused}" if fused else "flat"
+    tail = lists_of(encoder) or (f"flat | {fused}" if fused else "flat")
     return Recipe.parse(f"{head} | {tail}")
 
 
@@ -67,9 +77,22 @@ def fused_stage(recipe: Recipe) -> str:
 
 
 def with_index(recipe: Recipe, index: str) -> Recipe:
-    """The same recipe searched through a graph or sketches instead of a full scan of its codes."""
+    """The same recipe searched through a graph, lists or sketches instead of a full scan of its codes."""
     parts = [str(stage) if stage.kind != "index" else index for stage in recipe.stages]
     return Recipe.parse(" | ".join(parts))
+
+
+def behind(recipe: Recipe, dim: int, *, passages: int, measured: int) -> list[str]:
+    """Index stages worth measuring in the place of the scan of a recipe over vectors of width ``dim``.
+
+    Every index kind of the catalogue says itself where (`sememe.index.structure.Structure`).
+    """
+    from sememe.codec.chain import Chain
+
+    chain, projected = Chain.from_recipe(recipe), dim
+    for transform in chain.transforms:
+        projected = transform.dim_out(projected)
+    return structures(passages, measured, projected, chain.bytes_per_vector(dim))
 
 
 def chunkers_for(lengths: Sequence[int]) -> tuple[str, ...]:

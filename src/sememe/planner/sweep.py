@@ -19,7 +19,7 @@ from sememe.planner.loss import (
     ndcg,
     relevance_by_rank,
 )
-from sememe.planner.space import full_precision, fused_stage
+from sememe.planner.space import full_precision, fused_stage, lists_of
 from sememe.planner.trial import Coded, Listed, code, distortion, latency, rank
 from sememe.planner.view import DEPTH, Asked, View
 from sememe.recipe import Recipe
@@ -32,9 +32,9 @@ HOPELESS = 4.0  # times the tolerance, in expected loss
 class Bench:
     """One encoder under one chunking: where judged queries are asked, and where agreement is measured.
 
-    BM25 counts as an encoder, and an encoder fused with BM25 is a bench of its own, with a full precision of its own.
-    ``judged`` and ``real`` are the same view where the judgements are the user's; for stand-ins ``judged`` is the
-    collection with the leak removed.
+    A sparse encoder is searched by its lists alone (`lexical`, `learned`), and a dense one fused with BM25 is a
+    bench of its own, with a full precision of its own. ``judged`` and ``real`` are the same view where the
+    judgements are the user's; for stand-ins ``judged`` is the collection with the leak removed.
     """
 
     chunker: str
@@ -57,6 +57,11 @@ class Bench:
     def full_precision(self) -> Recipe:
         """The exact float32 recipe of this bench."""
         return full_precision(self.chunker, self.encoder, self.fused)
+
+    @property
+    def dense(self) -> bool:
+        """Whether it searches vectors alone."""
+        return not self.fused and not lists_of(self.encoder)
 
 
 @dataclass

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.index.pipeline import kind_of
+from sememe.index.structure import growth
 from sememe.planner.lexical import fuse, records_of
 from sememe.planner.view import DEPTH, Asked, View, best_first, by_record, query_blocks
 from sememe.recipe import Recipe
@@ -34,7 +35,7 @@ class Coded:
     finer: Any = None
     rescore: Any = None
     finer_codes: Codes | None = None
-    graph: Any = None  # a ``Walk`` or ``Sift`` where the recipe does not scan all codes
+    graph: Sought | None = None  # where the recipe does not scan all codes
     hybrid: Hybrid | None = None  # where the ranking is fused with that of BM25
 
     @property
@@ -79,7 +80,7 @@ def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
     """Fit the recipe on the passages of ``view`` and encode them; a recipe of inverted lists has nothing to fit."""
     from sememe.codec.chain import Chain
 
-    if recipe.index.name == "inverted":
+    if kind_of(recipe).sparse:
         return Listed(recipe)
     started = time.perf_counter()
     sample = fit_sample(view.passages, seed=seed)
@@ -93,63 +94,33 @@ def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
             rescore = stage.make()
             finer = rescore.make().fit(chain.project(sample))
             finer_codes = finer.encode(chain.project(view.passages))
-    graph: Walk | Sift | None = None
-    if recipe.index.name == "hnsw":
-        graph = Walk(recipe, chain, codes, view)
-    elif recipe.index.name == "cascade":
-        graph = Sift(recipe, chain, view)
+    graph = Sought(recipe, chain, codes, view) if hasattr(kind_of(recipe), "reached") else None
     if graph is not None and not graph.is_used:
         graph = None
     return Coded(recipe, chain, codes, time.perf_counter() - started, finer, rescore, finer_codes, graph, hybrid)
 
 
-class Walk:
-    """The graph of a recipe over the passages of a view, as the index would build it."""
-
-    grows = False  # its time with the collection, as that of a scan does
+class Sought:
+    """The structure of a recipe over the passages of a view, as the index would build it."""
 
     def __init__(self, recipe: Recipe, chain: Chain, codes: Codes, view: View) -> None:
-        self.kind, self.chain, self.codes = kind_of(recipe), chain, codes
+        self.kind, self._chain, self._codes = kind_of(recipe), chain, codes
         n = len(view.passages)
         blocks = (chain.project(view.passages[at : at + 4096]) for at in range(0, n, 4096))
-        self.bytes = self.kind.build(blocks, chain.dim_out_)
-        self.graph = self.kind.open(self.bytes, n, chain.dim_out_)
+        made = self.kind.build(blocks, chain.dim_out_)
+        self._opened = None if made is None else self.kind.open(made, n, chain.dim_out_)
 
     @property
     def is_used(self) -> bool:
         """Whether the index would search through it; few passages are scanned."""
-        return bool(self.kind.walks(len(self.codes), self.codes.shape[1], self.chain.dim_out_))
+        walks = getattr(self.kind, "walks", None)
+        used = walks is None or bool(walks(len(self._codes), self._codes.shape[1], self._chain.dim_out_))
+        return used and self._opened is not None
 
-    def candidates(self, projected: Vectors, wanted: int) -> NDArray[np.int64]:
-        """Passages the graph finds for each query: int64 (q, max(ef, wanted)), -1 where it found fewer."""
-        found: NDArray[np.int64] = self.kind.candidates(
-            self.graph, self.chain.quantizer, self.codes, projected, max(self.kind.ef, wanted)
-        )
-        return found
-
-
-class Sift:
-    """The sketches of a recipe over the passages of a view, as the index would build them."""
-
-    grows = True
-
-    def __init__(self, recipe: Recipe, chain: Chain, view: View) -> None:
-        self.kind = kind_of(recipe)
-        n = len(view.passages)
-        made = self.kind.build(
-            (chain.project(view.passages[at : at + 4096]) for at in range(0, n, 4096)), chain.dim_out_
-        )
-        self.sketches = None if made is None else self.kind.open(made, n, chain.dim_out_)
-
-    @property
-    def is_used(self) -> bool:
-        """Whether the index would have sketches at all; few passages are scanned."""
-        return self.sketches is not None
-
-    def candidates(self, projected: Vectors, wanted: int) -> NDArray[np.int64]:
-        """Passages whose codes would be read for each query: int64 (q, c)."""
-        assert self.sketches is not None
-        found: NDArray[np.int64] = self.sketches.candidates(projected, self.kind.candidates * wanted)[1]
+    def reached(self, projected: Vectors, wanted: int) -> NDArray[np.int64]:
+        """Passages whose codes are read for each query, after the transforms: int64 (q, c), -1 where it found fewer."""
+        quantizer = self._chain.quantizer
+        found: NDArray[np.int64] = self.kind.reached(self._opened, quantizer, self._codes, projected, wanted)
         return found
 
 
@@ -177,7 +148,8 @@ def rank(coded: Coded | Listed, view: View, asked: Asked) -> NDArray[np.int64]:
 
 def _walked(coded: Coded, queries: Vectors, scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scores of what the graph finds; all else cannot be returned."""
-    found = coded.graph.candidates(coded.chain.project(queries), coded.wanted)
+    assert coded.graph is not None
+    found = coded.graph.reached(coded.chain.project(queries), coded.wanted if coded.finer is None else coded.shortlist)
     out = np.full_like(scores, -np.inf)
     row, place = np.nonzero(found >= 0)
     columns = found[row, place]
@@ -233,7 +205,7 @@ def latency(
     p50 and p95 of ``repeats``. ``scale`` multiplies scans and inverted lists where they are those of a sample.
     """
     if isinstance(coded, Listed):
-        spent = [0.0] if asked.words is None else (asked.words.milliseconds * scale).tolist()
+        spent = [] if asked.words is None else (encode_ms + asked.words.milliseconds * scale).tolist()
     else:
         spent = [encode_ms + _milliseconds(coded, asked, row, scale) for row in range(min(repeats, len(asked)))]
     spent = spent or [encode_ms]
@@ -248,7 +220,7 @@ def _milliseconds(coded: Coded, asked: Asked, row: int, scale: float) -> float:
     started = time.perf_counter()
     if coded.graph is not None:
         projected = coded.chain.project(query)
-        rows = np.sort(coded.graph.candidates(projected, coded.wanted))
+        rows = np.sort(coded.graph.reached(projected, coded.wanted if coded.finer is None else coded.shortlist))
         rows = rows[:, rows[0] >= 0]
         scores = coded.chain.quantizer.scores(projected, coded.codes[rows[0]])
     else:
@@ -264,6 +236,5 @@ def _milliseconds(coded: Coded, asked: Asked, row: int, scale: float) -> float:
         dense = (np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1))
         coded.hybrid.fuse(dense, (words.scores, words.rows), RESULTS)
         lists = float(words.milliseconds[0]) * scale
-    # A scan grows with the collection; a walk hardly does.
-    growth = scale if coded.graph is None or coded.graph.grows else 1.0
-    return ((scanned - started) * growth + (time.perf_counter() - scanned)) * 1e3 + lists
+    kind = None if coded.graph is None else coded.graph.kind
+    return ((scanned - started) * growth(kind, len(coded.codes), scale) + (time.perf_counter() - scanned)) * 1e3 + lists

@@ -101,5 +101,6 @@ def _attend(
         raise InputError("longer positions do not drop attention weights", fix="call model.eval()")
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    met = _IN_FORCE[module].attend(query, key, value, causal=module.is_causal, bias=attention_mask)
+    positions = _IN_FORCE[module].layer(module.layer_idx or 0, query)
+    met = positions.attend(query, key, value, causal=module.is_causal, bias=attention_mask)
     return met.transpose(1, 2).contiguous(), None

@@ -12,10 +12,10 @@ from sememe.positions.base import Positions
 try:
     import torch
     from torch import nn
-    from torch.nn import functional as F
 except ImportError:
     raise MissingDependency("torch", extra="torch", need="a position encoding") from None
 
+_LEAST = 0.01  # of what must be positive
 Method = Literal["shaw", "unsigned", "signed", "elementwise", "added"]
 
 
@@ -82,12 +82,12 @@ class _Kernel(Positions):
     @property
     def r1(self) -> Any:
         """How strongly distance counts, ``(h,)``, positive."""
-        return F.softplus(self.raw1)
+        return _at_least(self.raw1)
 
     @property
     def r2(self) -> Any:
         """The shape of the fall, ``(h,)``, positive."""
-        return F.softplus(self.raw2)
+        return _at_least(self.raw2)
 
     def fall(self, distance: Any) -> Any:
         """What is added at distances ``(n,)`` of 0 and more, ``(h, n)``."""
@@ -99,8 +99,9 @@ class _Kernel(Positions):
         return square(torch.cat((half[:, 1:].flip(-1), half), dim=-1))
 
 
-def _unsoftplus(value: Any) -> Any:
-    return value + torch.log(-torch.expm1(-value))
+def _at_least(raw: Any) -> Any:
+    """The number itself, held at 0.01 and above; a gradient passes through as if it were not held."""
+    return raw + (raw.clamp_min(_LEAST) - raw).detach()
 
 
 @register(
@@ -116,8 +117,9 @@ class KernelBias(_Kernel):
 
     Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation", 2022, arXiv 2205.09921.
     The kernel is conditionally positive definite; the constant that would make it positive definite is absorbed by
-    the softmax. ``2 heads`` parameters, shared by all layers. They begin uniformly drawn: ``r1`` in (0, 2), ``r2`` in
-    (0, 1).
+    the softmax. ``2 heads`` parameters, shared by all layers. They begin uniformly drawn, ``r1`` in (0, 2) and ``r2``
+    in (0, 1), and are learned as they are, held at 0.01 and above, as in the authors' code: through a softplus or an
+    exponential small ones would hardly move.
 
     Parameters
     ----------
@@ -127,8 +129,8 @@ class KernelBias(_Kernel):
     def __init__(self, heads: int) -> None:
         super().__init__(heads)
         with torch.no_grad():
-            self.raw1.copy_(_unsoftplus(0.01 + 1.99 * torch.rand(heads)))
-            self.raw2.copy_(_unsoftplus(0.01 + 0.99 * torch.rand(heads)))
+            self.raw1.copy_(2 * torch.rand(heads))
+            self.raw2.copy_(torch.rand(heads))
 
     def fall(self, distance: Any) -> Any:
         """``-r1 log(1 + r2 d)``."""

@@ -250,14 +250,15 @@ class DimensionWisePositions(Extended):
     ----------
     width, context, base
         As for `Extended`.
-    factors : array-like of shape (w / 2,) or (h, w / 2), optional
-        Of each pair, at least 1, in order of falling frequency, for all heads or for each. All 1 when not given: the
-        plain positions.
+    factors : array-like of shape (w / 2,), (h, w / 2) or (layers, h, w / 2), optional
+        Of each pair, at least 1, in order of falling frequency, for all heads, for each, or for each of every layer.
+        All 1 when not given: the plain positions.
     window : int, optional
         Distances that stay exact; an eighth of the trained window when not given (1,024 of 8,192 in the paper).
     """
 
-    watched: list[Any] | None = None
+    watched: list[tuple[int, Any]] | None = None
+    number = 0  # of the layer that attends now
 
     def __init__(
         self,
@@ -279,21 +280,33 @@ class DimensionWisePositions(Extended):
         """Use these factors from now on."""
         found = torch.as_tensor(factors, dtype=torch.float32, device=self.rates.device)
         pairs = len(self.rates)
-        if found.ndim not in (1, 2) or found.shape[-1] != pairs or not (found >= 1).all():
+        if found.ndim not in (1, 2, 3) or found.shape[-1] != pairs or not (found >= 1).all():
             raise InputError(f"factors of shape {tuple(found.shape)}", fix=f"give {pairs} numbers of at least 1")
         self.factors = found
+
+    def layer(self, number: int, x: Any) -> DimensionWisePositions:
+        """Itself, with the factors of this layer."""
+        if self.factors.ndim == 3 and number >= len(self.factors):
+            raise InputError(f"factors of {len(self.factors)} layers", fix="give some for every layer of the model")
+        self.number = number
+        return self
+
+    @property
+    def own(self) -> Any:
+        """Factors of the layer that attends now, ``(w / 2,)`` or ``(h, w / 2)``."""
+        return self.factors[self.number] if self.factors.ndim == 3 else self.factors
 
     def attend(self, q: Any, k: Any, v: Any, *, causal: bool, bias: Any) -> Any:
         """As usual; while ``watched`` is a list, what each pair of dimensions contributes is noted there."""
         if self.watched is not None:
             norms = [x.detach().unflatten(-1, (2, -1)).norm(dim=-2).mean(dim=(0, 2)) for x in (q, k)]
-            self.watched.append(norms[0] * norms[1])
+            self.watched.append((self.number, norms[0] * norms[1]))
         return super().attend(q, k, v, causal=causal, bias=bias)
 
     def far(self, at: Any) -> Any:
         """Angles of whole steps of each pair's own size, as the model knows whole positions only."""
-        return torch.floor(at[:, None] / self.factors[..., None, :]) * self.rates
+        return torch.floor(at[:, None] / self.own[..., None, :]) * self.rates
 
     def shift(self) -> Any:
         """The window, less the steps in it."""
-        return ((self.reach - torch.floor(self.reach / self.factors)) * self.rates)[..., None, :]
+        return ((self.reach - torch.floor(self.reach / self.own)) * self.rates)[..., None, :]

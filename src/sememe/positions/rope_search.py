@@ -15,9 +15,8 @@ except ImportError:
 
 
 def contributions(positions: DimensionWisePositions, run: Callable[[], Any]) -> Any:
-    """What each pair of dimensions contributes in each head, ``(h, w / 2)``: norms of queries times norms of keys.
-
-    Means over symbols and layers.
+    """What each pair of dimensions contributes in each head, ``(layers, h, w / 2)``: norms of queries times norms of
+    keys, means over symbols. Without the first axis where there is one layer.
 
     Parameters
     ----------
@@ -34,7 +33,11 @@ def contributions(positions: DimensionWisePositions, run: Callable[[], Any]) -> 
         positions.watched = None
     if not noted:
         raise InputError("the model did not use these positions", fix="run a model that they are in force in")
-    return torch.stack(noted).mean(dim=0)
+    by_layer = [
+        torch.stack([norms for number, norms in noted if number == layer]).mean(dim=0)
+        for layer in sorted({number for number, _ in noted})
+    ]
+    return torch.stack(by_layer) if len(by_layer) > 1 else by_layer[0]
 
 
 def detect(
@@ -46,11 +49,12 @@ def detect(
     groups: int = 8,
     keep: float = 0.75,
 ) -> Any:
-    """Set the factors of every pair of every head, and return them, ``(h, w / 2)``.
+    """Set the factors of every pair of every head, and return them, in the shape that `contributions` has.
 
-    First the share ``keep`` of the pairs of each head that contributes most is found; the others keep the factor 1.
-    Neighbouring pairs share a factor. All begin with ``start``; then each group in turn takes the factor with which
-    ``evaluate`` is best, the others standing still. The order of the search is ours: the paper does not give it.
+    First the share ``keep`` of the pairs of each head of each layer that contributes most is found; the others keep
+    the factor 1. Neighbouring pairs share a factor. All begin with ``start``; then each group in turn takes the factor
+    with which ``evaluate`` is best, the others standing still. That each group begins where those before it ended is
+    ours: the authors try each by itself.
 
     Parameters
     ----------
@@ -59,7 +63,8 @@ def detect(
     evaluate : function
         How well the model finds needles in texts of the wanted length; larger is better.
     start : float
-        The wanted length in trained windows.
+        Twice the wanted length in trained windows is what the authors' code begins with: distances near the end of
+        the trained window are seldom seen in training, too.
     scales : sequence of float
     groups : int
         The paper's 8.
@@ -80,7 +85,7 @@ def detect(
         chosen = factors
         for scale in scales:
             tried = factors.clone()
-            tried[:, group] = torch.where(kept[:, group], float(scale), 1.0)
+            tried[..., group] = torch.where(kept[..., group], float(scale), 1.0)
             if torch.equal(tried, factors):
                 continue
             positions.set(tried)

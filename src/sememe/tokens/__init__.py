@@ -19,6 +19,7 @@ _LAZY = {
     "Vocabulary": "vocabulary",
     "build": "factory",
     "compare": "comparison",
+    "compare_features": "feature_comparison",
     "compress": "compression",
     "load": "factory",
     "names": "factory",
@@ -33,6 +34,7 @@ __all__ = [
     "Vocabulary",
     "build",
     "compare",
+    "compare_features",
     "compress",
     "load",
     "names",
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from sememe.tokens.comparison import compare
     from sememe.tokens.compression import compress, open_model
     from sememe.tokens.factory import build, load, names, save
+    from sememe.tokens.feature_comparison import compare_features
     from sememe.tokens.rowwise import RowwiseAdagrad, RowwiseAdam
     from sememe.tokens.vocabulary import Vocabulary
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sememe.errors import BudgetError, InputError, MissingDependency
 from sememe.tokens.vocabulary import Vocabulary
@@ -79,7 +80,8 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
     """
 
     distinct: ClassVar[bool] = False  # whether each distinct id of a batch is worked out once (costly layers)
-    counted: ClassVar[bool] = False  # whether how often symbols occur decides what the layer is
+    counted: bool = False  # whether how often symbols occur decides what the layer is
+    metrics: ClassVar[bool] = False  # whether a fit makes use of what errors in each direction cost
     fit_: Fit | None = None
 
     def __init__(self, vocabulary: Vocabulary, dim: int) -> None:
@@ -145,18 +147,7 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
 
     def checked(self, ids: Any) -> Any:
         """The ids, or an InputError where they are no ids of this vocabulary."""
-        if ids.dtype not in (torch.int64, torch.int32):
-            raise InputError(f"ids of type {ids.dtype}", where="ids", fix="give int64 or int32")
-        if ids.numel() and not torch.compiler.is_compiling():
-            low, high = (int(end) for end in torch.aminmax(ids))
-            if low < 0 or high >= self.num_embeddings:
-                bad = low if low < 0 else high
-                raise InputError(
-                    f"id {bad} of a vocabulary with ids 0 to {self.num_embeddings - 1}",
-                    where="ids",
-                    fix="use the tokenizer that this layer was built for",
-                )
-        return ids
+        return checked_ids(ids, self.num_embeddings)
 
     def _empty(self, shape: Any) -> Any:
         parameter = next(self.parameters(), None)
@@ -171,7 +162,7 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
 
     # Fitting to a table
 
-    def fit(self, table: Any, *, weights: Any = None, seed: int = 0) -> Self:
+    def fit(self, table: Any, *, weights: Any = None, metric: Any = None, seed: int = 0) -> Self:
         """Make the layer's vectors as near to those of a table as it can.
 
         Parameters
@@ -179,6 +170,9 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
         table : array-like of shape (v, d)
         weights : array-like of shape (v,), optional
             How much each row matters, for example how often it occurs.
+        metric : array-like of shape (d, d), optional
+            How much an error in each direction matters: what an error ``e`` costs is ``e M e'``. Layers that have no
+            use for it (``metrics`` is False) leave it out.
         seed : int
 
         Raises
@@ -202,7 +196,10 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
                 raise InputError(f"weights of shape {tuple(weight.shape)}", fix="one a row, not negative")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._learn(wanted, weight)
+            if self.metrics and metric is not None:
+                self._learn_for(wanted, weight, _symmetric(metric, self.embedding_dim))
+            else:
+                self._learn(wanted, weight)
         self.fit_ = Fit.between(wanted, self.table(), time.perf_counter() - began)
         return self
 
@@ -212,9 +209,21 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
 
         distill(self, table, weights)
 
+    def _learn_for(self, table: Any, weights: Any, metric: NDArray[np.float64]) -> None:
+        """The same for a checked metric, where ``metrics`` is True."""
+        self._learn(table, weights)
+
     @classmethod
     def from_pretrained(
-        cls, table: Any, tokenizer: Any, *, budget: int | float | str | None = None, seed: int = 0, **options: Any
+        cls,
+        table: Any,
+        tokenizer: Any,
+        *,
+        budget: int | float | str | None = None,
+        weights: Any = None,
+        metric: Any = None,
+        seed: int = 0,
+        **options: Any,
     ) -> Self:
         """A layer of this kind, fitted to a table; ``fit_`` says how well.
 
@@ -225,6 +234,8 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
             As for `Vocabulary.of`.
         budget, options
             As for `sememe.tokens.build`.
+        weights, metric
+            As for `fit`; the vocabulary's counts weigh rows where no weights are given.
         seed : int
         """
         from sememe.tokens.factory import sized_layer
@@ -232,7 +243,7 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
         vocabulary = Vocabulary.of(tokenizer)
         dim = int(np.shape(table)[1]) if np.ndim(table) == 2 else 0
         layer = sized_layer(cls, vocabulary, dim, budget, seed, options)
-        layer.fit(table, weights=vocabulary.counts, seed=seed)
+        layer.fit(table, weights=vocabulary.counts if weights is None else weights, metric=metric, seed=seed)
         return layer  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
@@ -240,6 +251,41 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
         signature = inspect.signature(type(self)).parameters
         given = [f"{name}={value!r}" for name, value in self.options.items() if signature[name].default != value]
         return ", ".join([str(self.num_embeddings), str(self.embedding_dim), *given])
+
+
+def _symmetric(metric: Any, dim: int) -> NDArray[np.float64]:
+    found = np.asarray(metric, dtype=np.float64)
+    if found.shape != (dim, dim) or not np.isfinite(found).all():
+        raise InputError(f"a metric of shape {found.shape}", fix=f"give finite numbers, ({dim}, {dim})")
+    return (found + found.T) / 2
+
+
+def checked_ids(ids: Any, count: int) -> Any:
+    """Integer ids as they are, or an InputError where one is not below ``count`` (compiled code does not ask)."""
+    if ids.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"ids of type {ids.dtype}", where="ids", fix="give int64 or int32")
+    if ids.numel() and not torch.compiler.is_compiling():
+        low, high = (int(end) for end in torch.aminmax(ids))
+        if low < 0 or high >= count:
+            bad = low if low < 0 else high
+            raise InputError(
+                f"id {bad} of a vocabulary with ids 0 to {count - 1}",
+                where="ids",
+                fix="use the tokenizer that this layer was built for",
+            )
+    return ids
+
+
+def roots(metric: Any, dim: int, floor: float = 1e-3) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Root ``(d, d)`` of a metric whose mean eigenvalue is made 1, and the inverse of the root.
+
+    ``floor`` is added to all eigenvalues: no direction is free. Without a metric both are the unit matrix.
+    """
+    if metric is None:
+        return np.eye(dim), np.eye(dim)
+    values, vectors = np.linalg.eigh(np.asarray(metric, dtype=np.float64))
+    values = np.maximum(values, 0) / max(float(np.maximum(values, 0).mean()), 1e-300) + floor
+    return (vectors * np.sqrt(values)) @ vectors.T, (vectors / np.sqrt(values)) @ vectors.T
 
 
 def largest(size: Callable[[int], float], budget: float, low: int, high: int) -> int:

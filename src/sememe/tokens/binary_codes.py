@@ -26,6 +26,7 @@ except ImportError:
     paper=Paper(
         "Language Models Without a Trainable Input Embedding Table: Learning from Fixed Minimal Binary Token Codes",
         2026,
+        "2605.09751",
     ),
     claim="Fixed codes of as many bits as it takes to tell the tokens apart do as well as a trained input table.",
 )
@@ -85,8 +86,10 @@ class BinaryCodeEmbedding(TokenEmbedding):
     paper=Paper(
         "Language Models Without a Trainable Input Embedding Table: Learning from Fixed Minimal Binary Token Codes",
         2026,
+        "2605.09751",
     ),
     claim="The codes need no order that means anything: a random affine recoding of them does about as well.",
+    measured_in="binary-codes",
 )
 class AffineBinaryCodes(BinaryCodeEmbedding):
     """Codes ``A x + b`` over the field of two elements, of the bits ``x`` of the id: `BinaryCodeEmbedding` shuffled.

@@ -31,13 +31,13 @@ _BYTES = 257  # and one that stands where there is no byte at all
 class ByteCrossAttention(TokenEmbedding):
     """Bytes ``x_i = E[b_i] + P[i]``; each of some learned queries gathers ``softmax(q . K x_i) V x_i``; then ``O``.
 
-    The size is ``(257 + limit) width + 2 width^2 + ...`` whatever the vocabulary, so unseen words cost nothing, but
-    every distinct token of a batch costs two products a byte: some ``2 limit width^2`` multiply-adds where a table
+    The size is ``(257 + limit) width + 2 width^2 + ...`` whatever the vocabulary, so unseen words cost nothing. Every
+    distinct token of a batch costs ``width^2 + width d`` multiply-adds, and ``2 heads width`` a byte, where a table
     costs none.
 
     The paper leaves open what asks: here every head has one learned query, and the mean of the bytes is added to what
-    the heads gather, so that an untrained layer already tells spellings apart. The paper's output side, which predicts
-    the subwords of a word from the word's state, is a matter of the model and not of this layer.
+    the heads gather, so that an untrained layer already tells spellings apart. The paper's whole model, which reads
+    words and predicts their subwords from the word's state, is `sememe.tokens.byte_to_word`.
 
     Parameters
     ----------
@@ -77,27 +77,38 @@ class ByteCrossAttention(TokenEmbedding):
         """What the queries gather."""
         there = self.there[ids]
         longest = max(1, int(there.sum(1).max()))
-        there = there[:, :longest]
-        x = F.embedding(self.rows[ids, :longest].long(), self.bytes) + self.places[:longest]
-        keys, values = (layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.key, self.value))  # (n, l, h, w)
-        scores = (keys * self.queries).sum(-1) / math.sqrt(self.width / self.heads)
-        share = scores.masked_fill(~there[..., None], -torch.inf).softmax(1)
-        gathered = (values * share[..., None]).sum(1).flatten(1)
-        kept = there[..., None].to(x.dtype)
-        return self.out(gathered + (x * kept).sum(1) / kept.sum(1))
+        return self.read(self.rows[ids, :longest], there[:, :longest])
+
+    def read(self, spelled: Any, there: Any) -> Any:
+        """Vectors ``(n, d)`` of any bytes ``(n, l)``, ``l`` up to ``limit``; ``there`` says which are, at least one."""
+        x = F.embedding(spelled.long(), self.bytes) + self.places[: spelled.shape[1]]
+        # queries do not depend on the token, so both products leave the bytes: q . (K x) is (K' q) . x, and the mean of
+        # V x is V times the mean of x
+        asked = torch.einsum("hw,hwd->hd", self.queries, self.key.weight.unflatten(0, (self.heads, -1)))
+        scores = (x @ asked.T).transpose(1, 2) / math.sqrt(self.width / self.heads)  # (n, h, l)
+        share = scores.masked_fill(~there[:, None], -torch.inf).softmax(2)
+        kept = there[:, None].to(x.dtype)
+        means = torch.cat((share, kept / kept.sum(2, keepdim=True)), dim=1) @ x  # (n, h + 1, width)
+        value = self.value.weight.unflatten(0, (self.heads, -1))
+        gathered = torch.einsum("nhd,hwd->nhw", means[:, :-1], value).flatten(1)
+        return self.out(gathered + means[:, -1])
 
     @property
     def multiply_adds(self) -> int:
-        """Keys and values of all bytes, their meeting with the queries, and the way out."""
-        return 2 * self.limit * self.width * (self.width + 1) + self.width * self.embedding_dim
+        """Scores and means of all bytes, the values of the means, and the way out."""
+        return self.width * (self.limit * (2 * self.heads + 1) + self.width + self.embedding_dim)
 
     @classmethod
     def sized(cls, vocabulary: Vocabulary, dim: int, budget: int) -> dict[str, Any]:
-        """As wide as the budget pays for, with four heads and sixteen bytes."""
-        heads, limit = 4, 16
+        """As wide as the budget pays for, with sixteen bytes; four heads, or fewer where the width must be finer."""
+        limit = 16
 
-        def size(quarter: int) -> int:
-            width = heads * quarter
+        def size(width: int) -> int:
             return (_BYTES + limit + 1 + dim) * width + 2 * width * width
 
-        return {"width": heads * largest(size, budget, 1, 1_024), "heads": heads, "limit": limit}
+        found = []
+        for heads in (4, 2, 1):
+            width = heads * largest(lambda part: size(heads * part), budget, 1, 4_096 // heads)  # noqa: B023
+            found.append((abs(size(width) - budget), {"width": width, "heads": heads, "limit": limit}))
+        near = [options for off, options in found if off <= 0.045 * budget]
+        return near[0] if near else min(found, key=lambda entry: entry[0])[1]

@@ -105,7 +105,7 @@ class CharDualChannel(TokenEmbedding):
         """There is none: a token's vector depends on the text around it."""
         raise InputError("a character channel has no table: vectors depend on their neighbours", fix="call it with ids")
 
-    def fit(self, table: Any, *, weights: Any = None, seed: int = 0) -> Any:
+    def fit(self, table: Any, *, weights: Any = None, metric: Any = None, seed: int = 0) -> Any:
         """Impossible: its vectors depend on their neighbours."""
         raise InputError("a character channel cannot be fitted to a table", fix="train an encoder with it")
 

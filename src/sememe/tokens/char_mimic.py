@@ -10,7 +10,7 @@ import numpy as np
 from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
 from sememe.lab.model import Shape, Trunk
-from sememe.tokens.base import TokenEmbedding, largest
+from sememe.tokens.base import TokenEmbedding, largest, roots
 from sememe.tokens.vocabulary import Vocabulary
 
 try:
@@ -104,8 +104,10 @@ class CharMimic(_Mimic):
 
     Fitting to a table (`from_pretrained`) minimises the squared error, plus one minus the cosine, plus the divergence
     between the likenesses that rows of a batch have to each other in the table and in the reconstruction (so that
-    neighbours stay neighbours). The paper's fourth term, equal logits under the frozen model, needs that model and is
-    left to whoever has it.
+    neighbours stay neighbours). The paper's fourth term, equal logits under the frozen model, is there where a
+    ``metric`` is given (see `fit`): for the second moment ``E[h h']`` of the states that a model multiplies with its
+    rows, an error ``e`` costs ``e M e' = E[(h . e)^2]``, which is how far logits move. `sememe tokens compress`
+    measures that of the model, and of its input side.
 
     The size follows from the width only, about ``12 layers width^2``. Every distinct token of a batch costs some
     ``12 layers width^2`` multiply-adds a byte, so it is slow to train with; for a model that is done, `table` gives a
@@ -160,18 +162,33 @@ class CharMimic(_Mimic):
 
     @classmethod
     def sized(cls, vocabulary: Vocabulary, dim: int, budget: int) -> dict[str, Any]:
-        """As wide as the budget pays for, with two blocks of four heads."""
+        """As wide as the budget pays for, with two blocks of four heads; other numbers where they come nearer."""
 
-        def size(eighth: int) -> int:
-            width = 8 * eighth
+        def size(width: int, layers: int) -> int:
             inner = 8 * -(-width // 3)
             block = 4 * width * width + 3 * width * inner + 2 * width
-            return 2 * block + (_BYTES + 2) * width + (width + 2) * dim
+            return layers * block + (_BYTES + 2) * width + (width + 2) * dim
 
-        return {"width": 8 * largest(size, budget, 1, 512), "layers": 2, "heads": 4}
+        found = []
+        for layers, heads in ((2, 4), (2, 2), (3, 4), (1, 4), (2, 1), (3, 2), (1, 2)):
+            step = 2 * heads
+            width = step * largest(lambda n: size(step * n, layers), budget, 1, 4_096 // step)  # noqa: B023
+            found.append((abs(size(width, layers) - budget), {"width": width, "layers": layers, "heads": heads}))
+        near = [options for off, options in found if off <= 0.045 * budget]
+        return near[0] if near else min(found, key=lambda entry: entry[0])[1]
+
+    metrics = True
 
     def _learn(self, table: Any, weights: Any) -> None:
         self._distill(table, weights, likeness)
+
+    def _learn_for(self, table: Any, weights: Any, metric: Any) -> None:
+        root = torch.from_numpy(roots(metric, self.embedding_dim)[0]).to(table.dtype)
+
+        def criterion(found: Any, wanted: Any) -> Any:
+            return likeness(found, wanted) + ((found - wanted) @ root).square().mean()
+
+        self._distill(table, weights, criterion)
 
 
 @register(

@@ -22,6 +22,7 @@ except ImportError:
     raise MissingDependency("torch", extra="torch", need="a token layer") from None
 
 _SWEEPS = 30  # of the alternating least squares
+_FEW = 64  # networks that are applied one after the other; more of them at once, with padding
 
 
 def radix_codes(count: int, sizes: Sequence[int]) -> NDArray[np.int64]:
@@ -162,9 +163,21 @@ class QuotientRemainder(TokenEmbedding):
         return 0 if self.combine == "concat" else (len(self.tables) - 1) * self.embedding_dim
 
     @classmethod
-    def sized(cls, vocabulary: Vocabulary, dim: int, budget: int) -> dict[str, Any]:
-        """Two tables where they can be as small as the budget, else three, and so on: all but the first equal."""
-        return {"rows": max(1, round(budget / dim))}
+    def sized(cls, vocabulary: Vocabulary, dim: int, budget: int, **given: Any) -> dict[str, Any]:
+        """Two tables where they can be as small as the budget, else three, and so on: all but the first equal.
+
+        Side by side a row is narrower the more tables there are, so as many rows more are had for the same budget.
+        """
+        if given.get("combine") != "concat" or "sizes" in given:
+            return {"rows": max(1, round(budget / dim))}
+        count, split = len(vocabulary), split_radix if given.get("scheme", "radix") == "radix" else split_coprime
+        if budget >= count * dim:
+            return {"rows": count}
+        for parts in range(2, min(8, dim) + 1):
+            sizes = split(count, parts, parts * budget // dim)
+            if sizes is not None:
+                break
+        return {} if sizes is None else {"sizes": sizes}
 
     def _learn(self, table: Any, weights: Any) -> None:
         """Exact for sums and side by side; alternating least squares, each step exact, for products."""
@@ -226,9 +239,15 @@ def sizes_for(count: int, rows: int) -> list[int]:
         least = [count] if parts == 1 else radix_sizes(count, parts)
         if sum(least) <= rows or (parts > 1 and min(least) <= 2):
             break
-    if parts == 1:
-        return least
-    others = radix_sizes(count, parts)[1:]
+    return least if parts == 1 else split_radix(count, parts, rows) or radix_sizes(count, parts)
+
+
+def split_radix(count: int, parts: int, rows: int) -> list[int] | None:
+    """Sizes in mixed radix of so many tables with about ``rows`` rows in all; None where they cannot have so few."""
+    least = radix_sizes(count, parts)
+    others = least[1:]
+    if sum(least) > rows and min(least) > 2:
+        return None
 
     def sizes(first: int) -> list[int]:
         rest = -(-count // first)
@@ -245,14 +264,20 @@ def coprime_sizes_for(count: int, rows: int) -> list[int]:
     if rows >= count:
         return [count]
     for parts in range(2, 9):
-        least = max(rows // parts - 1, 2)
-        sizes = coprime_sizes(least, parts)
-        while sum(sizes) > rows and least > 2:  # numbers without common factors grow faster than one by one
-            least -= 1
-            sizes = coprime_sizes(least, parts)
-        if math.prod(sizes) >= count:
+        sizes = split_coprime(count, parts, rows)
+        if sizes is not None:
             return sizes
     return coprime_sizes(max(2, math.ceil(count ** (1 / 8))), 8)
+
+
+def split_coprime(count: int, parts: int, rows: int) -> list[int] | None:
+    """So many sizes without common factors of about ``rows`` rows in all; None where those tell too few apart."""
+    least = max(rows // parts - 1, 2)
+    sizes = coprime_sizes(least, parts)
+    while sum(sizes) > rows and least > 2:  # numbers without common factors grow faster than one by one
+        least -= 1
+        sizes = coprime_sizes(least, parts)
+    return sizes if math.prod(sizes) >= count else None
 
 
 @register(
@@ -301,12 +326,22 @@ class PathEmbedding(TokenEmbedding):
     def vectors(self, ids: Any) -> Any:
         """Rows through their networks; ids of one quotient share a product."""
         quotient = ids // self.buckets
-        paths, place, counts = torch.unique(quotient, return_inverse=True, return_counts=True)
-        # rows of each path stand side by side, padded to the longest: one batched product for all paths
-        order = torch.argsort(place, stable=True)
-        slot = torch.empty_like(order)
-        slot[order] = torch.arange(len(ids), device=ids.device) - (counts.cumsum(0) - counts)[place[order]]
         rows = F.embedding(ids % self.buckets, self.weight)
+        order = torch.argsort(quotient, stable=True)
+        counts = torch.bincount(quotient, minlength=len(self.up))
+        back = torch.empty_like(order)
+        back[order] = torch.arange(len(ids), device=ids.device)
+        if len(self.up) <= _FEW:
+            parts = []
+            for path, part in enumerate(F.embedding(order, rows).split(counts.tolist())):  # networks, not tokens
+                if len(part):
+                    inner = F.gelu(torch.addmm(self.up_bias[path], part, self.up[path]))
+                    parts.append(torch.addmm(self.down_bias[path], inner, self.down[path]))
+            return F.embedding(back, torch.cat(parts))
+        # rows of each path stand side by side, padded to the longest: one batched product for all paths
+        paths = torch.nonzero(counts)[:, 0]
+        place = torch.searchsorted(paths, quotient)
+        slot = back - (counts.cumsum(0) - counts)[quotient]
         grid = rows.new_zeros(len(paths), int(counts.max()), self.embedding_dim).index_put((place, slot), rows)
         inner = F.gelu(torch.baddbmm(self.up_bias[paths], grid, self.up[paths]))
         return torch.baddbmm(self.down_bias[paths], inner, self.down[paths])[place, slot]
@@ -318,12 +353,16 @@ class PathEmbedding(TokenEmbedding):
 
     @classmethod
     def sized(cls, vocabulary: Vocabulary, dim: int, budget: int) -> dict[str, Any]:
-        """The rows and the width of networks that come nearest to the budget, the widest of 32, 16, 8, 4, 2, 1."""
+        """As many rows, and so as few networks, as the budget pays for; networks of the widest of 32, 16, 8, 4, 2, 1.
+
+        Rows are what most symbols have of their own; a network costs as much as some ``2 hidden`` of them.
+        """
         count, found = len(vocabulary), []
         for hidden in (32, 16, 8, 4, 2, 1):
             each = 2 * dim * hidden + hidden + dim
             paths = np.arange(1, min(count, 4_096) + 1)
-            rows = -(-count // paths)
+            # what is left beside so many networks, if these are as many as such rows need
+            rows = np.clip((budget - paths * each) // dim, -(-count // paths), count)
             size = rows * dim + -(-count // rows) * each
             best = int(np.abs(size - budget).argmin())
             found.append((abs(int(size[best]) - budget), int(rows[best]), hidden))

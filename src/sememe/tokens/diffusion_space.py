@@ -48,6 +48,8 @@ class DiffusionReadyEmbedding(TokenEmbedding):
         Without, rows are as they are trained; what the technique is compared with.
     """
 
+    distinct = True
+
     def __init__(self, vocabulary: Vocabulary, dim: int, factor: float = 2.0, normalize: bool = True) -> None:
         super().__init__(vocabulary, dim)
         if dim < 2 or factor <= 0:

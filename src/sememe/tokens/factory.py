@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -67,7 +68,9 @@ def sized_layer(
 ) -> Any:
     """A layer of a class within `WITHIN` of a budget."""
     wanted = None if budget is None else parameters_of(budget, len(vocabulary) * dim)
-    chosen = dict(options) if wanted is None else {**kind.sized(vocabulary, dim, wanted), **options}
+    # most sizes hang on nothing but the budget; a class whose other options matter is told them
+    told = options if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(kind.sized).parameters.values()) else {}
+    chosen = dict(options) if wanted is None else {**kind.sized(vocabulary, dim, wanted, **told), **options}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
@@ -132,7 +135,7 @@ def save(layer: TokenEmbedding, path: str | os.PathLike[str]) -> Path:
         "layer": name,
         "dim": str(layer.embedding_dim),
         "options": json.dumps(layer.options),
-        "vocabulary": _digest(type(layer), layer.vocabulary),
+        "vocabulary": _digest(layer, layer.vocabulary),
     }
     place = Path(path)
     part = place.with_name(f"{place.name}.{os.getpid()}.part")
@@ -169,13 +172,14 @@ def load(path: str | os.PathLike[str], tokenizer: Any, *, counts: Any = None) ->
             raise
         raise InputError(f"cannot be read: {error}", where=str(path)) from None
     vocabulary = Vocabulary.of(tokenizer, counts)
-    if _digest(layer_class(header["layer"]), vocabulary) != header["vocabulary"]:
+    known_as = header["vocabulary"] in (vocabulary.digest, vocabulary.counted_digest)
+    layer = sized_layer(layer_class(header["layer"]), vocabulary, dim, None, 0, options) if known_as else None
+    if layer is None or _digest(layer, vocabulary) != header["vocabulary"]:
         raise InputError(
             "this layer belongs to another vocabulary, or to other counts",
             where=str(path),
             fix="give the tokenizer and the counts that it was built with",
         )
-    layer = sized_layer(layer_class(header["layer"]), vocabulary, dim, None, 0, options)
     try:
         layer.load_state_dict(state)
     except RuntimeError as error:
@@ -183,5 +187,5 @@ def load(path: str | os.PathLike[str], tokenizer: Any, *, counts: Any = None) ->
     return layer  # type: ignore[no-any-return]
 
 
-def _digest(kind: Any, vocabulary: Vocabulary) -> str:
-    return vocabulary.counted_digest if kind.counted else vocabulary.digest
+def _digest(layer: Any, vocabulary: Vocabulary) -> str:
+    return vocabulary.counted_digest if layer.counted else vocabulary.digest

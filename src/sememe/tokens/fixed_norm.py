@@ -40,6 +40,8 @@ class FixNorm(TokenEmbedding):
         The length at first.
     """
 
+    distinct = True
+
     def __init__(self, vocabulary: Vocabulary, dim: int, scale: float = 1.0) -> None:
         super().__init__(vocabulary, dim)
         self.scale = scale

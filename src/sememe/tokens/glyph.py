@@ -67,6 +67,7 @@ class GlyphEmbedding(TokenEmbedding):
         A file that is no font.
     """
 
+    distinct = True
     glyphs: Any
 
     def __init__(self, vocabulary: Vocabulary, dim: int, fonts: Sequence[str] = (), ordered: bool = True) -> None:
@@ -91,8 +92,15 @@ class GlyphEmbedding(TokenEmbedding):
 
     def vectors(self, ids: Any) -> Any:
         """Sums of the glyphs' vectors."""
-        seen = F.embedding(self.rows[ids], self.glyphs)  # (n, places, d)
-        return (seen * self.signs * self.weights[ids][..., None]).sum(1)
+        weights = self.weights[ids].to(self.glyphs.dtype)
+        there = weights > 0  # (n, places)
+        counts = there.sum(1)
+        seen = F.embedding(self.rows[ids][there], self.glyphs)
+        if self.ordered:
+            seen = seen * F.embedding(there.nonzero()[:, 1], self.signs)
+        numbers = torch.arange(len(seen), device=seen.device)
+        begins = counts.cumsum(0) - counts
+        return F.embedding_bag(numbers, seen, begins, mode="sum", per_sample_weights=weights[there])
 
     @property
     def multiply_adds(self) -> int:

@@ -24,6 +24,7 @@ except ImportError:
     raise MissingDependency("torch", extra="torch", need="a token layer") from None
 
 LEAST, MOST = 2, 4  # characters of the n-grams whose hashes are compared
+_SHARED = 5  # symbols for each row, above which rows are made narrower to have more of them
 _DIGEST = 128  # bits of MD5
 _SET = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)  # bits set in a byte
 
@@ -51,6 +52,10 @@ class HashBucketEmbedding(HashedEmbedding):
     Two strings that share all their rows have the same vector: with one hash, as in the paper, as many as fall into a
     bucket; with four, practically none by chance, which costs four gathers instead of one and no parameter.
 
+    Few rows must serve many symbols each. Rows narrower than the vectors, with a trained matrix behind their sum, are
+    more rows for as many parameters, as a low-rank table is; `sized` takes them as wide as it can with one row for
+    every five symbols, so small budgets get narrow rows and large ones whole rows.
+
     Parameters
     ----------
     vocabulary : Vocabulary
@@ -60,6 +65,8 @@ class HashBucketEmbedding(HashedEmbedding):
     method : {"md5", "lsh"}
     hashes : int
         Rows that each string adds up.
+    rank : int
+        Width of the rows, brought to ``dim`` by a trained matrix; 0 for rows of ``dim`` and no matrix.
     """
 
     def __init__(
@@ -69,8 +76,9 @@ class HashBucketEmbedding(HashedEmbedding):
         rows: int = 4_096,
         method: Literal["md5", "lsh"] = "md5",
         hashes: int = 4,
+        rank: int = 0,
     ) -> None:
-        super().__init__(vocabulary, dim, rows)
+        super().__init__(vocabulary, dim, rows, rank)
         if method not in ("md5", "lsh"):
             raise InputError(f"there is no hash called {method!r}", where="hash-bucket", fix="use md5 or lsh")
         if not 1 <= hashes <= 64:
@@ -88,6 +96,17 @@ class HashBucketEmbedding(HashedEmbedding):
     def bags(self, texts: Sequence[bytes | str]) -> Bags:
         """Rows of each string."""
         return Bags(np.arange(len(texts)), self.buckets(texts), len(texts))
+
+    @classmethod
+    def sized(cls, vocabulary: Vocabulary, dim: int, budget: int, **given: Any) -> dict[str, Any]:
+        """Rows as wide as the budget allows with one of them for every `_SHARED` symbols, at most ``dim`` wide."""
+        rank = given.get("rank")
+        if rank is None:
+            rank = max(1, round(budget / (len(vocabulary) / _SHARED + dim)))
+            rank = rank if budget < dim * len(vocabulary) / _SHARED and rank < dim else 0
+        width, matrix = rank or dim, rank * dim
+        most = max(2 * len(vocabulary), 1)
+        return {"rank": rank, "rows": largest(lambda rows: rows * width + matrix, budget, 1, most)}
 
 
 def _digests(texts: Sequence[bytes | str]) -> Hashes:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.errors import InputError, MissingDependency
+from sememe.tokens.bag_sums import bag_sums
 from sememe.tokens.base import TokenEmbedding, largest
 from sememe.tokens.ngrams import Places
 from sememe.tokens.vocabulary import Vocabulary
@@ -51,9 +52,9 @@ def gather_bags(rows: Any, offsets: Any, ids: Any) -> tuple[Any, Any]:
 class HashedEmbedding(TokenEmbedding):
     """A layer ``v(t) = c sum of the rows that the spelling of t hashes to``, whose `embed` takes any string.
 
-    The constant ``c`` is one over the root of the mean number of rows: a sum of many rows then starts as long as a row
-    of a plain table, and a step of an optimiser moves it as far. Without it a step of Adam moves sums of some seventy
-    rows seventy times as far, all in one direction.
+    The constant ``c`` is one over the mean number of rows, whose root the rows begin longer: a vector then starts as
+    long as a row of a plain table, and a step of Adam moves it no farther than one. Without the constant, sums of some
+    seventy rows move seventy times as far, all in one direction, which soon is the largest part of every vector.
 
     Which rows these are is worked out for the whole vocabulary when the layer is made (`bags`), so that `forward`
     hashes nothing: each distinct id of a batch gathers and adds its rows once, and the batch gathers the sums.
@@ -64,23 +65,32 @@ class HashedEmbedding(TokenEmbedding):
     dim : int
     rows : int
         Of the table.
+    rank : int
+        Width of its rows, where a trained matrix ``(rank, dim)`` brings their sums to ``dim``; 0 for rows of ``dim``
+        and no matrix.
     """
 
     distinct = True
 
-    def __init__(self, vocabulary: Vocabulary, dim: int, rows: int) -> None:
+    def __init__(self, vocabulary: Vocabulary, dim: int, rows: int, rank: int = 0) -> None:
         super().__init__(vocabulary, dim)
         if not 1 <= rows < 1 << 31:
             raise InputError(f"a table of {rows} rows", where=type(self).__name__, fix="give 1 to 2 billion")
-        self.rows = rows
+        if not 0 <= rank <= dim:
+            raise InputError(f"rank={rank}", where=type(self).__name__, fix=f"give 0 to {dim}")
+        self.rows, self.rank = rows, rank
 
     def _prepare(self) -> None:
         """Look up the vocabulary; the last thing a constructor does."""
         known = self.bags(self.vocabulary.pieces)
         self.register_buffer("bag_rows", known.rows, persistent=False)
         self.register_buffer("bag_offsets", known.offsets, persistent=False)
-        self.scale = max(len(known.rows) / len(self.vocabulary), 1.0) ** -0.5
-        self.weight = nn.Parameter(0.02 * torch.randn(self.rows, self.embedding_dim))
+        each = max(len(known.rows) / len(self.vocabulary), 1.0)
+        self.scale = 1 / each
+        width = self.rank or self.embedding_dim
+        self.weight = nn.Parameter(0.02 * each**0.5 * torch.randn(self.rows, width))
+        if self.rank:
+            self.projection = nn.Parameter(width**-0.5 * torch.randn(width, self.embedding_dim))
 
     def bags(self, texts: Sequence[bytes | str]) -> Bags:
         """Rows of each string."""
@@ -89,19 +99,24 @@ class HashedEmbedding(TokenEmbedding):
     def vectors(self, ids: Any) -> Any:
         """Scaled sums of rows."""
         rows, begins = gather_bags(self.bag_rows, self.bag_offsets, ids)
-        return self.scale * F.embedding_bag(rows, self.weight, begins, mode="sum")
+        return self._of(rows, begins)
+
+    def _of(self, rows: Any, begins: Any) -> Any:
+        """Vectors of strings whose rows lie one after the other."""
+        sums = self.scale * bag_sums(self.weight, rows, begins)
+        return sums @ self.projection if self.rank else sums
 
     def embed(self, texts: Sequence[bytes | str]) -> Any:
         """Vectors ``(n, d)`` of any strings: there is no unknown one."""
         found = self.bags(texts)
         device = self.weight.device
-        sums = F.embedding_bag(found.rows.long().to(device), self.weight, found.offsets[:-1].to(device), mode="sum")
-        return self.scale * sums
+        return self._of(found.rows.long().to(device), found.offsets[:-1].to(device))
 
     @property
     def multiply_adds(self) -> int:
-        """An addition for each row and dimension, of the mean symbol, rounded up, and the scale."""
-        return (-(-len(self.bag_rows) // len(self.vocabulary)) + 1) * self.embedding_dim
+        """An addition for each row and dimension, of the mean symbol, rounded up, the scale, and the matrix."""
+        width = self.rank or self.embedding_dim
+        return (-(-len(self.bag_rows) // len(self.vocabulary)) + 1) * width + self.rank * self.embedding_dim
 
     @classmethod
     def sized(cls, vocabulary: Vocabulary, dim: int, budget: int) -> dict[str, Any]:
@@ -109,7 +124,12 @@ class HashedEmbedding(TokenEmbedding):
         return {"rows": largest(lambda rows: rows * dim, budget, 1, max(2 * len(vocabulary), 1))}
 
     def _learn(self, table: Any, weights: Any) -> None:
-        """Weighted least squares: the vectors are linear in the rows."""
+        """Weighted least squares: the vectors are linear in the rows.
+
+        Narrow rows are those of the full solution in the leading directions of what it rebuilds, which is the best of
+        that rank (reduced-rank regression).
+        """
+        from sememe.tokens.factorized import low_rank
         from sememe.tokens.least_squares import solve_sparse
 
         count = self.bag_offsets.diff()
@@ -117,4 +137,11 @@ class HashedEmbedding(TokenEmbedding):
         index = torch.stack((owner, self.bag_rows.long()))
         values = torch.full((len(self.bag_rows),), self.scale)
         with torch.no_grad():
-            self.weight.copy_(solve_sparse(index, values, (len(table), self.rows), table, weights))
+            full = solve_sparse(index, values, (len(table), self.rows), table, weights)
+            if self.rank:
+                begins = self.bag_offsets[:-1]
+                rebuilt = self.scale * F.embedding_bag(self.bag_rows.long(), full, begins, mode="sum")
+                _, projection = low_rank(rebuilt, self.rank, weights)
+                self.projection.copy_(projection)
+                full = full @ torch.linalg.pinv(projection)
+            self.weight.copy_(full)

@@ -100,7 +100,7 @@ class LexinvariantEmbedding(TokenEmbedding):
         """There is none: every sequence has its own."""
         raise InputError("a lexinvariant layer has no table: every sequence has its own", fix="call draw()")
 
-    def fit(self, table: Any, *, weights: Any = None, seed: int = 0) -> Any:
+    def fit(self, table: Any, *, weights: Any = None, metric: Any = None, seed: int = 0) -> Any:
         """Impossible: it has no vectors of its own."""
         raise InputError("a lexinvariant layer cannot be fitted to a table", fix="train a model with it")
 

@@ -63,7 +63,6 @@ class MixedDimEmbedding(TokenEmbedding):
         Symbols of each group and the width of its table.
     """
 
-    distinct = True
     counted = True
 
     def __init__(
@@ -87,12 +86,11 @@ class MixedDimEmbedding(TokenEmbedding):
         order, self.counts, popular = self._grouped()
         wanted = numbers or len(vocabulary) * dim // 4
         self.group_widths = widths_for(self.counts, popular, dim, wanted, alpha)
-        group = np.empty(len(vocabulary), dtype=np.int64)
-        slot = np.empty(len(vocabulary), dtype=np.int64)
-        group[order] = np.repeat(np.arange(len(self.counts)), self.counts)
-        slot[order] = np.concatenate([np.arange(count) for count in self.counts])
-        self.register_buffer("group", torch.from_numpy(group), persistent=False)
-        self.register_buffer("slot", torch.from_numpy(slot), persistent=False)
+        place = np.empty(len(vocabulary), dtype=np.int64)
+        place[order] = np.arange(len(vocabulary))
+        starts = torch.from_numpy(np.cumsum([0, *self.counts]))
+        self.register_buffer("place", torch.from_numpy(place), persistent=False)  # of an id, when groups stand in line
+        self.register_buffer("starts", starts, persistent=False)
         self.tables = nn.ParameterList(
             nn.Parameter(0.02 * torch.randn(count, width)) for count, width in zip(self.counts, self.group_widths)
         )
@@ -127,17 +125,15 @@ class MixedDimEmbedding(TokenEmbedding):
 
     def vectors(self, ids: Any) -> Any:
         """Rows of the group's table, projected where it is narrow."""
-        group = self.group[ids]
-        order = torch.argsort(group, stable=True)
-        sizes = torch.bincount(group, minlength=len(self.counts)).tolist()
+        # each distinct symbol once, group by group: places are sorted
+        places, inverse = torch.unique(self.place[ids], return_inverse=True)
+        sizes = torch.searchsorted(places, self.starts).diff().tolist()
         parts = []
-        for place, part in enumerate(self.slot[ids[order]].split(sizes)):  # groups, not tokens
+        for group, part in enumerate(places.split(sizes)):  # groups, not tokens
             if len(part):
-                rows = F.embedding(part, self.tables[place])
-                parts.append(rows @ self.projections[str(place)] if str(place) in self.projections else rows)
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        return F.embedding(back, torch.cat(parts))
+                rows = F.embedding(part - self.starts[group], self.tables[group])
+                parts.append(rows @ self.projections[str(group)] if str(group) in self.projections else rows)
+        return F.embedding(inverse, torch.cat(parts))
 
     @property
     def multiply_adds(self) -> int:
@@ -153,9 +149,7 @@ class MixedDimEmbedding(TokenEmbedding):
     def _learn(self, table: Any, weights: Any) -> None:
         """A singular value decomposition of each group."""
         with torch.no_grad():
-            for place, width in enumerate(self.group_widths):
-                ids = torch.nonzero(self.group == place)[:, 0]
-                ids = ids[torch.argsort(self.slot[ids])]
+            for place, (width, ids) in enumerate(zip(self.group_widths, self.place.argsort().split(self.counts))):
                 if width == self.embedding_dim:
                     self.tables[place].copy_(table[ids])
                     continue

@@ -17,7 +17,7 @@ from sememe import progress
 from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
 from sememe.lab.model import Block, Shape
-from sememe.positions.base import Positions
+from sememe.positions.base import Rotary
 from sememe.tokens.base import TokenEmbedding
 from sememe.tokens.ngram_table import NgramTable
 from sememe.tokens.vocabulary import Vocabulary
@@ -31,6 +31,7 @@ except ImportError:
 
 _ROWS = 4_096  # n-grams that are worked out at once
 _FORMAT = "sememe n-gram store 1"
+_TINY = 1e-12  # keeps the size of a row of zeros differentiable
 
 
 class NgramStore:
@@ -103,10 +104,11 @@ class NgramStore:
 class SconeEmbedding(TokenEmbedding):
     """A table of symbols, and for places where a frequent n-gram ends, the n-gram's vector instead.
 
-    In training a small transformer reads the n-gram's symbols (through the same table) and its last state, projected
-    and added to the symbol's own row, is the vector. That it is added, so that an n-gram begins as its last symbol, is
-    our choice; the paper replaces the row. Afterwards `precompute` writes the vectors of all n-grams once, and a layer
-    with a store `attach`-ed looks them up: what the model costs then does not depend on the n-grams at all.
+    In training a small transformer reads the n-gram's symbols (through the same table), and what its residual stream
+    holds at the last symbol is the vector, brought to the size of that symbol's row. The stream begins with that row,
+    so an n-gram is near its last symbol until more is learned; a projection of the last state instead, added to the
+    row or in its place, learned slower here. Afterwards `precompute` writes the vectors of all n-grams once, and a
+    layer with a store `attach`-ed looks them up: what the model costs then does not depend on the n-grams at all.
 
     It pays where text is plentiful beside the vocabulary: an n-gram must be met often enough to learn from.
 
@@ -119,7 +121,7 @@ class SconeEmbedding(TokenEmbedding):
     longest : int
         Most symbols of an n-gram.
     layers, heads : int
-        Of the transformer over n-grams, whose width is ``dim``.
+        Of the transformer over n-grams, whose width is ``dim``; heads of even width.
     """
 
     def __init__(
@@ -131,11 +133,9 @@ class SconeEmbedding(TokenEmbedding):
         self.ngrams, self.longest, self.layers, self.heads = ngrams, longest, layers, heads
         shape = Shape(dim=dim, layers=layers, heads=heads, context=longest).checked()
         self.weight = nn.Parameter(0.02 * torch.randn(len(vocabulary), dim))
-        self.places = nn.Parameter(0.02 * torch.randn(longest, dim))
-        self.first, self.last = nn.RMSNorm(dim), nn.RMSNorm(dim)
+        self.places = Rotary(shape.width)
+        self.first = nn.RMSNorm(dim)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(layers))
-        self.out = nn.Linear(dim, dim, bias=False)
-        nn.init.normal_(self.out.weight, std=0.02 * dim**-0.5)
         keys, _ = NgramTable([]).packed(ngrams)
         self.register_buffer("keys", torch.from_numpy(keys.copy()))
         self.register_buffer("starts", torch.zeros(longest, dtype=torch.int64))
@@ -186,13 +186,13 @@ class SconeEmbedding(TokenEmbedding):
         """Vectors ``(m, d)`` of n-grams ``(m,)`` by the transformer."""
         _, spelled, sizes = self._found()
         symbols, size = spelled[numbers.cpu()].to(numbers.device), sizes[numbers.cpu()].to(numbers.device)
-        x = self.first(F.embedding(symbols, self.weight)) + self.places
+        rows = F.embedding(symbols, self.weight)
+        x = self.first(rows)
         hidden = torch.arange(self.longest, device=numbers.device) < self.longest - size[:, None]
         bias = torch.zeros(hidden.shape, dtype=x.dtype, device=x.device).masked_fill(hidden, torch.finfo(x.dtype).min)
-        free = Positions()
         for block in self.blocks:
-            x = block(x, free, causal=False, bias=bias[:, None, None, :])
-        return F.embedding(symbols[:, -1], self.weight) + self.out(self.last(x[:, -1]))
+            x = block(x, self.places, causal=False, bias=bias[:, None, None, :])
+        return x[:, -1] * (rows[:, -1].square().mean(-1, keepdim=True) + _TINY).sqrt()
 
     def precompute(self, path: str | os.PathLike[str]) -> NgramStore:
         """Write the vectors of all n-grams to a store, and open it."""

@@ -10,6 +10,7 @@ import numpy as np
 from sememe.catalog import Paper, register
 from sememe.contracts import Vectors
 from sememe.errors import InputError, MissingDependency
+from sememe.tokens.base import checked_ids
 from sememe.tokens.vocabulary import Vocabulary
 
 try:
@@ -61,7 +62,7 @@ class NarrowInput(nn.Module):  # type: ignore[misc]
 
     def forward(self, ids: Any) -> Any:
         """``(...)`` to ``(..., dim)``."""
-        return self.projection(F.embedding(ids, self.rows))
+        return self.projection(F.embedding(checked_ids(ids, len(self.rows)), self.rows))
 
 
 @register(

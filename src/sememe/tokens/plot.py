@@ -34,7 +34,7 @@ _STYLE = (
 
 
 def draw(answer: Mapping[str, Any]) -> str:
-    """The picture as SVG, of what `sememe.tokens.compare` returned.
+    """The picture as SVG, of what `sememe.tokens.compare` returned, or of rows like those with their ``titles``.
 
     A line a layer. A bar is the 95 % interval of the difference to the plain table, which is paired by seed and
     document and so much narrower than that of the loss itself.
@@ -42,26 +42,30 @@ def draw(answer: Mapping[str, Any]) -> str:
     rows: Sequence[Mapping[str, Any]] = answer["rows"]
     base = rows[0]["loss"]["value"]
     frame = _Frame(rows, base)
-    setting = answer["setting"]
-    runs = "1 seed" if setting["seeds"] == 1 else f"{setting['seeds']} seeds"
+    head, below, unit = answer["titles"] if "titles" in answer else _titles(answer["setting"])
     parts = [
-        written(_LEFT, 24, "Loss against the size of the token layer", "head"),
-        written(
-            _LEFT,
-            42,
-            f"{setting['symbols']:,} symbols of {setting['dim']} dimensions, {setting['steps']:,} steps, "
-            f"{runs}; bits a byte of {setting['held_out']['bytes']:,} held-out bytes",
-            "small",
-        ),
+        written(_LEFT, 24, head, "head"),
+        written(_LEFT, 42, below, "small"),
         *frame.grid(),
         f'<path class="base" d="M{_LEFT} {frame.y(base):.1f}h{frame.width}"/>',
     ]
     for number, name in enumerate(dict.fromkeys(row["layer"] for row in rows)):
-        parts += _series([row for row in rows if row["layer"] == name], number, frame, base)
+        parts += _series([row for row in rows if row["layer"] == name], number, frame, base, unit)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {frame.tall}" role="img" '
-        f'aria-label="Loss against the size of the token layer"><style>{_STYLE}</style>'
+        f'aria-label="{drawing.escaped(head)}"><style>{_STYLE}</style>'
         f'<rect class="paper" width="{_WIDTH}" height="{frame.tall}"/>{"".join(parts)}</svg>'
+    )
+
+
+def _titles(setting: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Head, line below it and unit of the comparison of token layers."""
+    runs = "1 seed" if setting["seeds"] == 1 else f"{setting['seeds']} seeds"
+    return (
+        "Loss against the size of the token layer",
+        f"{setting['symbols']:,} symbols of {setting['dim']} dimensions, {setting['steps']:,} steps, "
+        f"{runs}; bits a byte of {setting['held_out']['bytes']:,} held-out bytes",
+        "bits a byte",
     )
 
 
@@ -106,7 +110,7 @@ class _Frame:
         return [*parts, written(_LEFT + self.width / 2, self.tall - 16, title, "small", "middle")]
 
 
-def _series(rows: Sequence[Mapping[str, Any]], number: int, frame: _Frame, base: float) -> list[str]:
+def _series(rows: Sequence[Mapping[str, Any]], number: int, frame: _Frame, base: float, unit: str) -> list[str]:
     """Points, bars and the legend of one layer; a small shift keeps layers of one budget apart."""
     colour = _COLOURS[number % len(_COLOURS)]
     again = number >= len(_COLOURS)  # colours come round a second time, with dashes and rings
@@ -123,7 +127,7 @@ def _series(rows: Sequence[Mapping[str, Any]], number: int, frame: _Frame, base:
     for (a, b), row in zip(points, own):
         gap = row["gap"]
         title = (
-            f"{name}, {row['budget']}: {row['loss']['value']:.4f} bits a byte, {gap['value']:+.4f} to the table "
+            f"{name}, {row['budget']}: {row['loss']['value']:.4f} {unit}, {gap['value']:+.4f} to the table "
             f"({gap['low']:+.4f} to {gap['high']:+.4f}), {row['bytes'] / 4:,.0f} parameters"
         )
         parts.append(

@@ -21,6 +21,7 @@ except ImportError:
     raise MissingDependency("torch", extra="torch", need="a token layer") from None
 
 _ROUNDS = 12  # of k-means
+_FEWEST = 8  # rows of each part that are worth their codes
 _BLOCK = 4_096  # rows whose distances are worked out at once
 
 
@@ -93,13 +94,15 @@ class SubspaceEmbedding(TokenEmbedding):
 
     @classmethod
     def sized(cls, vocabulary: Vocabulary, dim: int, budget: int) -> dict[str, Any]:
-        """Three parts where the vocabulary's codes leave room for rows, else two or one."""
+        """Three parts where the codes leave room for as many tuples as there are symbols, else two, or fewer tuples."""
         count = len(vocabulary)
 
         def size(rows: int, parts: int) -> float:
             return rows * dim + count * parts * (1 if rows <= 256 else 2) / 4
 
-        parts = next((f for f in (3, 2) if f <= dim and size(math.ceil(count ** (1 / f)), f) <= budget), min(3, dim))
+        apart = (f for f in (3, 2) if f <= dim and size(math.ceil(count ** (1 / f)), f) <= budget)
+        few = (f for f in (3, 2, 1) if f <= dim and size(_FEWEST, f) <= budget)  # tuples are then shared
+        parts = next(apart, 0) or next(few, 1)
         return {"rows": largest(lambda rows: size(rows, parts), budget, 1, min(max(count, 1), 1 << 16)), "parts": parts}
 
     def _learn(self, table: Any, weights: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
+from sememe.tokens.bag_sums import bag_sums
 from sememe.tokens.hashing import Bags, HashedEmbedding, gather_bags
 from sememe.tokens.ngrams import Strings, distinct, mix
 from sememe.tokens.vocabulary import Vocabulary
@@ -86,8 +87,8 @@ class TrigramHashEmbedding(HashedEmbedding):
     the table, of which ``lower`` are those of the trigram in lower case: so ``House`` and ``house`` share rows. Words
     that share trigrams share rows, in proportion. The empty string has no trigram, and the zero vector.
 
-    A word costs ``hashes x letters`` gathered rows, some seventy, instead of one; each distinct word of a batch is
-    summed once.
+    A word costs ``hashes x letters`` gathered rows, some seventy, instead of one; each distinct trigram and each
+    distinct word of a batch is summed once.
 
     Parameters
     ----------
@@ -109,6 +110,23 @@ class TrigramHashEmbedding(HashedEmbedding):
         check_hashes(hashes, lower, salt)
         self.hashes, self.lower, self.salt = hashes, lower, salt
         self._prepare()
+        # trigrams of the vocabulary by number: words share them, so a batch adds up the rows of each once
+        asked = self.bag_rows.numpy().reshape(-1, hashes)
+        keys = (asked.astype(np.uint64) * (mix(np.arange(hashes, dtype=np.uint64), salt) | np.uint64(1))).sum(axis=1)
+        _, first, numbers = np.unique(keys, return_index=True, return_inverse=True)
+        self.register_buffer("gram_rows", torch.from_numpy(asked[first].astype(np.int64)), persistent=False)
+        self.register_buffer("grams", torch.from_numpy(numbers.reshape(-1)), persistent=False)
+        self.register_buffer("gram_offsets", self.bag_offsets // hashes, persistent=False)
+
+    def vectors(self, ids: Any) -> Any:
+        """Scaled sums of rows, trigram by trigram."""
+        grams, begins = gather_bags(self.grams, self.gram_offsets, ids)
+        if not len(grams):
+            return self.weight.new_zeros(len(ids), self.embedding_dim)
+        found, place = torch.unique(grams, return_inverse=True)
+        rows = self.gram_rows[found].reshape(-1)
+        sums = bag_sums(self.weight, rows, torch.arange(0, len(rows), self.hashes, device=rows.device))
+        return self.scale * bag_sums(sums, place, begins)
 
     def bags(self, texts: Sequence[bytes | str]) -> Bags:
         """Rows of each string."""

@@ -8,6 +8,7 @@ from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
 from sememe.lab.model import Shape, Trunk
 from sememe.positions.base import Positions
+from sememe.tokens.base import checked_ids
 
 try:
     import torch
@@ -44,7 +45,7 @@ class VirtualWidthEmbedding(nn.Module):  # type: ignore[misc]
 
     def forward(self, ids: Any) -> Any:
         """``(...)`` to ``(..., expansion * dim)``."""
-        return F.embedding(ids, self.weight)
+        return F.embedding(checked_ids(ids, len(self.weight)), self.weight)
 
 
 class HyperConnection(nn.Module):  # type: ignore[misc]

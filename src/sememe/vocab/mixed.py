@@ -81,7 +81,8 @@ def mixed(
     large = folder.tokenizer()
     if tokenizer is None:
         trimmer = VocabularyTrimmer(size)
-        small = trimmer.choose(large, sample, ids=folder.named_ids(), fixed=fixed_padding(folder)).tokenizer
+        named, fixed = folder.named_ids(), fixed_padding(folder)
+        small = trimmer.choose(large, sample, (), named, fixed, folder.layout.input).tokenizer
     else:
         small = TokenizerFile.open(tokenizer)
     chosen = sample.texts

@@ -1,8 +1,8 @@
-"""Which tokens that a sample does not use would more text of the same languages use?
+"""Which tokens would more text of the same kind as a sample use?
 
-Learned from the sample itself: what one half shows of a token (how its characters go together in the words of that
-half, its length, its place in the vocabulary) predicts whether the other half uses it. Then the same is asked of the
-whole.
+Learned from the sample itself: what one half shows of a token (how often it occurs, how its characters go together in
+the words of that half), its length, its place in the vocabulary and where the model's own table puts it (words of one
+language and of one subject lie together) predict whether the other half uses it. Then the same is asked of the whole.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from sememe.contracts import Vectors
 from sememe.vocab.sample import words
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 _BACK_OFF = 1.0  # weight of the shorter context, in occurrences
 _NOTHING = (1 << 21) - 1  # where a character has none before it; no code point is that high
 _FLOOR = 1e-7  # probability of a character that the sample does not have
+_FAR = 6.0  # standard deviations at which a feature ends, so that its square stays tame
+_ELSEWHERE = 0.25  # how much commonness counts beyond what the sample teaches: later text is never quite of its kind
+_ROWS = 1 << 14  # tokens of a kind that are learned from, and tokens scored at once
+
+Features = NDArray[np.float64]
 
 
 class Spelling:
@@ -96,7 +102,12 @@ class Stretches:
         self.seen = ["".join(chr(code) for code in triple if code != _NOTHING) for triple in zip(*parts, strict=True)]
 
 
-def chances(tokenizer: TokenizerFile, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+def chances(
+    tokenizer: TokenizerFile,
+    texts: Sequence[str],
+    encoded: Sequence[Sequence[int]],
+    coordinates: Vectors | None = None,
+) -> NDArray[np.float64]:
     """How likely more text of the same kind uses each token.
 
     Parameters
@@ -106,6 +117,8 @@ def chances(tokenizer: TokenizerFile, texts: Sequence[str], encoded: Sequence[Se
         The sample.
     encoded : list of list of int
         Its tokens.
+    coordinates : float32 ndarray of shape (v, k), optional
+        What the model knows of each token: see `sememe.vocab.principal`.
 
     Returns
     -------
@@ -117,38 +130,39 @@ def chances(tokenizer: TokenizerFile, texts: Sequence[str], encoded: Sequence[Se
     out = np.full(len(spelled), -np.inf)
     if not len(rows):
         return out
-    one, other = (_used(encoded[half::2], len(spelled))[rows] for half in (0, 1))
     strings = [spelled[number] or "" for number in rows.tolist()]
     fixed = _fixed_features(tokenizer, strings, rows)
     stretches = Stretches(strings)
-    before = _features(Spelling(texts[::2]), stretches, fixed)
-    centre, scale = before.mean(axis=0), before.std(axis=0) + 1e-9
-    unused = ~one  # what is used already need not be predicted
-    weights = _logistic((before[unused] - centre) / scale, other[unused].astype(np.float64))
-    now = (_features(Spelling(texts), stretches, fixed) - centre) / scale
-    out[rows] = now @ weights[1:] + weights[0]
+    counts = [_counted(encoded[half::2], len(spelled))[rows] for half in (0, 1)]
+    more = np.zeros((len(rows), 0), dtype=np.float32) if coordinates is None else coordinates[rows]
+    halves = [_features(Spelling(texts[half::2]), stretches, fixed) for half in (0, 1)]
+    centre, scale = halves[0].mean(axis=0), halves[0].std(axis=0) + 1e-9
+
+    def expanded(features: NDArray[np.float64], count: NDArray[np.int64], some: NDArray[np.int64]) -> Features:
+        plain = np.clip((features[some] - centre) / scale, -_FAR, _FAR)
+        one, other = np.triu_indices(plain.shape[1])
+        steps = np.column_stack([count[some] >= least for least in (1, 2, 3, 5)])
+        return np.column_stack([plain, plain[:, one] * plain[:, other], steps, np.log1p(count[some]), more[some]])
+
+    known, targets = [], []
+    for here, there, features in ((counts[0], counts[1], halves[0]), (counts[1], counts[0], halves[1])):
+        # Thinning the used and the unused apart shifts the constant only, and so no order (case-control sampling).
+        some = np.concatenate([_thinned(there > 0), _thinned(there == 0)])
+        known.append(expanded(features, here, some))
+        targets.append(there[some] > 0)
+    weights = _logistic(np.concatenate(known), np.concatenate(targets).astype(np.float64))
+    whole, both = _features(Spelling(texts), stretches, fixed), counts[0] + counts[1]
+    for start in range(0, len(rows), _ROWS):
+        some = np.arange(start, min(start + _ROWS, len(rows)))
+        out[rows[some]] = expanded(whole, both, some) @ weights[1:] + weights[0]
+    out[rows] += _ELSEWHERE * _commonness(tokenizer, rows)
     return out
 
 
-def fill_order(tokenizer: TokenizerFile, texts: Sequence[str], encoded: Sequence[Sequence[int]]) -> list[int]:
-    """Tokens in the order in which they are worth keeping, whether the sample uses them or not.
-
-    Two of the likeliest to be used by text like the sample, then one of the commonest where the tokenizer was trained,
-    and so on: text of another domain uses common tokens that the sample gave no hint of.
-
-    Parameters
-    ----------
-    tokenizer, texts, encoded
-        See `chances`.
-    """
-    score = chances(tokenizer, texts, encoded)
-    rows = np.flatnonzero(np.isfinite(score))
-    likely = rows[np.argsort(-score[rows], kind="stable")]
-    common = rows[np.argsort(-_commonness(tokenizer, rows), kind="stable")]
-    rank = np.full(len(score), np.inf)
-    rank[likely] = np.arange(len(rows)) + 0.5
-    rank[common] = np.minimum(rank[common], 2.0 * np.arange(len(rows)) + 1.0)
-    return [int(number) for number in rows[np.argsort(rank[rows], kind="stable")]]
+def _thinned(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Evenly spaced places among those chosen, at most `_ROWS`."""
+    places = np.flatnonzero(chosen)
+    return places[:: max(-(-len(places) // _ROWS), 1)]
 
 
 def _commonness(tokenizer: TokenizerFile, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -167,11 +181,12 @@ def _decoded(raw: bytes | None) -> str | None:
         return None
 
 
-def _used(encoded: Sequence[Sequence[int]], size: int) -> NDArray[np.bool_]:
-    used = np.zeros(size, dtype=bool)
-    for ids in encoded:
-        used[np.asarray(ids, dtype=np.int64)] = True
-    return used
+def _counted(encoded: Sequence[Sequence[int]], size: int) -> NDArray[np.int64]:
+    """How often each token occurs, ``(size,)``."""
+    counts = Counter(number for ids in encoded for number in ids)
+    out = np.zeros(size, dtype=np.int64)
+    out[list(counts)] = list(counts.values())
+    return out
 
 
 def _fixed_features(tokenizer: TokenizerFile, strings: Sequence[str], rows: NDArray[np.int64]) -> NDArray[np.float64]:

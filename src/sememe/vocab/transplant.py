@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sememe.contracts import Vectors
 from sememe.errors import InputError
 from sememe.vocab.folder import ModelFolder, write_folder
+from sememe.vocab.hold_out import hold_out
 from sememe.vocab.initialize import Initializer, Problem, WordVectors, make
 from sememe.vocab.sample import Sample, from_texts, read_sample
 from sememe.vocab.tensors import Tensor
@@ -88,7 +89,7 @@ class Donor:
 
 
 def new_tables(
-    folder: ModelFolder, donor: Donor, initializer: Initializer, **known: Any
+    folder: ModelFolder, donor: Donor, initializer: Initializer, *, check: bool = False, **known: Any
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """New tables and biases for a model, by role or tensor name, and what was done for each table.
 
@@ -97,6 +98,8 @@ def new_tables(
     folder : ModelFolder
     donor : Donor
     initializer : Initializer
+    check : bool
+        Say how near rows made in this way come to known ones (`sememe.vocab.hold_out`), as ``held_out`` of each table.
     known
         ``text``, ``words``, ``embed`` and ``seed`` of `Problem`.
 
@@ -125,6 +128,8 @@ def new_tables(
         rows = initializer.weights(problem, table)
         tables[role] = rows.apply(table)
         report[role] = {**rows.counts, "seconds": round(time.perf_counter() - started, 3)}
+        if check:
+            report[role]["held_out"] = hold_out(initializer, problem, table)
         if role == head:
             for bias in folder.layout.biases:
                 tables[bias.name] = _bias(folder, bias, rows.along)
@@ -182,7 +187,8 @@ def transplant(
     -------
     dict
         ``model``, ``out``, ``donor``, ``init``, ``tokens`` before and after, and for each table how many rows were
-        copied, made and filled with the method's fallback, and in what time.
+        copied, made and filled with the method's fallback, in what time, and how near rows made in this way came to
+        known ones (``held_out``: see `sememe.vocab.hold_out`; None where that cannot be said).
 
     Examples
     --------
@@ -198,7 +204,13 @@ def transplant(
     donor = donor.fitting(folder)
     sample = from_texts(texts) if texts is not None else read_sample(text) if text else Sample()
     known = {"text": sample.texts, "words": words, "embed": embed, "seed": seed}
-    tables, report = new_tables(folder, donor, initializer, **known)
+    tables, report = new_tables(folder, donor, initializer, check=True, **known)
+    notices = list(sample.notices)
+    for role, entry in report.items():
+        found = entry["held_out"]
+        if found is not None:
+            entry["held_out"] = found.as_json()
+            notices += [line for line in [found.warning(role)] if line]
     old = folder.tokenizer()
     summary: dict[str, Any] = {
         "operation": "transplant",
@@ -217,7 +229,7 @@ def transplant(
         ids=moved_ids(folder, old, donor.tokenizer),
         surgery=summary,
     )
-    return {"model": str(folder.path), "out": str(place), **summary, "notices": sample.notices}
+    return {"model": str(folder.path), "out": str(place), **summary, "notices": notices}
 
 
 def _with_weights(donor: Donor, path: str | os.PathLike[str], otherwise: bool) -> Donor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from sememe.catalog import Paper, register
 from sememe.errors import InputError
 from sememe.vocab.folder import ModelFolder, write_folder
-from sememe.vocab.plausible import fill_order
+from sememe.vocab.keep_order import fill, keep_order, of_scripts
+from sememe.vocab.plausible import chances
+from sememe.vocab.principal import coordinates
 from sememe.vocab.sample import Sample, from_texts, read_sample
 from sememe.vocab.tensors import FLOATS, Tensor, widen
 from sememe.vocab.tokenizer import TokenizerFile
@@ -43,8 +45,10 @@ class Choice:
         ``asked``, ``characters``, ``merges`` (on the way to a kept token), ``likely``.
     dropped : int
         Tokens that the sample uses and that had to go, where a size was asked for.
+    dropped_times : int
+        How often the sample uses them.
     dropped_share : float
-        Their share of the sample's tokens.
+        That as a share of the sample's tokens.
     checked : int
         Texts on which old and new tokens were compared.
     """
@@ -53,6 +57,7 @@ class Choice:
     rows: NDArray[np.int64]
     reasons: dict[str, int]
     dropped: int
+    dropped_times: int
     dropped_share: float
     checked: int
 
@@ -75,12 +80,16 @@ class VocabularyTrimmer:
     kept tokens. Any other text is cut into smaller kept tokens, or where the vocabulary has neither its characters
     nor bytes, into the unknown token, as before.
 
+    Where a size is asked for, room goes to what text like the sample will use: characters of scripts that the sample
+    does not have must earn their place like any token, and where not even the sample's own tokens fit, those that
+    it uses at most twice stand back behind others that are likelier to come.
+
     Parameters
     ----------
     size : float or int, optional
-        How large the vocabulary shall be: up to 1.0 a share of the old one, above it a number of tokens. Tokens of the
-        sample that occur least often go where they do not fit. By default nothing of the sample goes, and the table is
-        filled up to 60 %, though not beyond 32,768 tokens or four times those seen.
+        How large the vocabulary shall be: up to 1.0 a share of the old one, above it a number of tokens. By default
+        nothing of the sample goes, and the table is filled up to 60 %, though not beyond 32,768 tokens or four times
+        those seen.
     multiple_of : int
         The size is rounded to a multiple of this: down, or where more must stay, up by further likely tokens.
     """
@@ -95,6 +104,7 @@ class VocabularyTrimmer:
         keep: Iterable[str] = (),
         ids: Iterable[int] = (),
         fixed: int | None = None,
+        table: Tensor | None = None,
     ) -> Choice:
         """Choose tokens for a sample.
 
@@ -108,6 +118,8 @@ class VocabularyTrimmer:
             Tokens that must stay, such as those that a configuration names.
         fixed : int, optional
             A token that must keep its number: see `sememe.vocab.writing.fixed_padding`.
+        table : Tensor, optional
+            The model's input table, which shows which other tokens lie near those of the sample.
 
         Raises
         ------
@@ -124,26 +136,31 @@ class VocabularyTrimmer:
         asked = {number for line in keep for number in _asked(tokenizer, line)}
         unreachable = find_unreachable(tokenizer, set(counts)).reasons.keys()
         single = characters(tokenizer) - unreachable
+        if wanted is not None:
+            single = of_scripts(tokenizer, single, sample.texts)
         base = complete(tokenizer, special | asked | single)
         kept = complete(tokenizer, base | set(counts))
-        dropped: set[int] = set()
-        if wanted is not None and len(kept) > wanted:
-            kept = self._fit(tokenizer, base, counts, wanted)
-            dropped = set(counts) - kept
+        crowded = wanted is not None and len(kept) > wanted
         goal = self._goal(wanted, len(kept), len(counts), total)
-        likely: set[int] = set()
-        if goal > len(kept):
-            order = fill_order(tokenizer, sample.texts, encoded)
-            likely = _fill(tokenizer, (n for n in order if n not in unreachable), kept, goal - len(kept))
+        order: list[int] = []
+        if crowded or goal > len(kept):
+            places = None if table is None else coordinates(table)
+            order = keep_order(chances(tokenizer, sample.texts, encoded, places), counts, unreachable)
+        if wanted is not None and crowded:
+            kept = self._fit(tokenizer, base, order, wanted)
+            goal = self._goal(wanted, len(kept), len(counts), total)
+        likely = fill(tokenizer, order, kept, goal - len(kept))
+        dropped = set(counts) - kept - likely
+        needed = complete(tokenizer, base | (set(counts) - dropped))
         trimmed, rows = tokenizer.keep(sorted(kept | likely))
         if fixed is not None:
             trimmed, rows = _settled(trimmed, rows, fixed)
         reasons = {"special": 0, "seen": 0, "asked": 0, "characters": 0, "merges": 0, "likely": 0}
         for number in rows.tolist():
-            reasons[_reason(number, special, counts, asked, single, kept)] += 1
+            reasons[_reason(number, special, counts, asked, single, needed)] += 1
         checked = check_same(tokenizer, trimmed, rows, [*sample.texts, *sample.pieces])
-        lost = sum(counts[number] for number in dropped) / max(sum(counts.values()), 1)
-        return Choice(trimmed, rows, reasons, len(dropped), lost, checked)
+        lost = sum(counts[number] for number in dropped)
+        return Choice(trimmed, rows, reasons, len(dropped), lost, lost / max(sum(counts.values()), 1), checked)
 
     def _wanted(self, total: int) -> int | None:
         if self.multiple_of < 1:
@@ -154,14 +171,13 @@ class VocabularyTrimmer:
             raise InputError(f"the size must be above 0, got {self.size}")
         return int(self.size * total) if self.size <= 1 else int(self.size)
 
-    def _fit(self, tokenizer: TokenizerFile, base: set[int], counts: Counter[int], wanted: int) -> set[int]:
-        """The most frequent tokens of the sample, with what they need, as many as fit."""
+    def _fit(self, tokenizer: TokenizerFile, base: set[int], order: Sequence[int], wanted: int) -> set[int]:
+        """As many tokens in this order, with what they need, as fit."""
         if len(base) > wanted:
             raise InputError(
                 f"{len(base)} tokens cannot go (special ones, characters, what is asked for), and the size is {wanted}",
                 fix="choose a larger size",
             )
-        order = [number for number, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
         low, high = 0, len(order)  # the largest number of them that fits; what they need only grows with it
         while low < high:
             middle = (low + high + 1) // 2
@@ -212,30 +228,6 @@ def _picked(model: ModelFolder, tensor: Tensor, rows: NDArray[np.int64]) -> NDAr
 def default_size(total: int, seen: int) -> int:
     """How far a vocabulary of ``total`` tokens is filled up by default, where a text uses ``seen`` of them."""
     return min(int(_SHARE * total), max(_ENOUGH, 4 * seen))
-
-
-def _fill(tokenizer: TokenizerFile, order: Iterable[int], kept: set[int], room: int) -> set[int]:
-    """Tokens in this order, each with what it needs, as far as there is room."""
-    out: set[int] = set()
-    needs = _needs(tokenizer)
-    for number in order:
-        if len(out) >= room:
-            break
-        if number not in kept and number not in out:
-            more = needs(number) - kept - out
-            if len(more) <= room - len(out):
-                out |= more
-    return out
-
-
-def _needs(tokenizer: TokenizerFile) -> Callable[[int], set[int]]:
-    """A function from a token to itself and what merges pass through on the way to it."""
-    if tokenizer.model_type != "BPE":
-        return lambda number: {number}
-    from sememe.vocab.merges import Merges
-
-    merges, ids, tokens = Merges(tokenizer.model), tokenizer.ids, tokenizer.tokens
-    return lambda number: {number} | {ids[token] for token in merges.tree(tokens[number]) or ()}
 
 
 def _asked(tokenizer: TokenizerFile, line: str) -> list[int]:
@@ -341,7 +333,7 @@ def trim(
     if languages:
         sample = sample.only(languages)
     trimmer = VocabularyTrimmer(size, multiple_of)
-    choice = trimmer.choose(tokenizer, sample, keep, folder.named_ids(), fixed_padding(folder))
+    choice = trimmer.choose(tokenizer, sample, keep, folder.named_ids(), fixed_padding(folder), folder.layout.input)
     before, after = folder.size, len(choice.rows)
     summary: dict[str, Any] = {
         "operation": "trim",
@@ -351,7 +343,11 @@ def trim(
             "bytes": {"before": vocabulary_bytes(folder, before), "after": vocabulary_bytes(folder, after)},
         },
         "kept": choice.reasons,
-        "dropped_of_the_sample": {"tokens": choice.dropped, "share": choice.dropped_share},
+        "dropped_of_the_sample": {
+            "tokens": choice.dropped,
+            "times": choice.dropped_times,
+            "share": choice.dropped_share,
+        },
         "texts": len(sample.texts),
         "texts_checked": choice.checked,
         "languages": sorted(set(sample.languages) - {""}),

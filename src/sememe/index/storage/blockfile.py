@@ -226,7 +226,7 @@ class BlockFile:
         if self._all_checked or start >= stop:
             return
         first, last = start // BLOCK, -(-stop // BLOCK)
-        if not self._checked[first:last].all():
+        if not (self._checked[first] if last == first + 1 else self._checked[first:last].all()):
             self._check(np.flatnonzero(~self._checked[first:last]) + first)
 
     def ensure_rows(self, rows: NDArray[np.integer], row_bytes: int, offset: int = 0) -> None:
@@ -237,6 +237,8 @@ class BlockFile:
         if self._all_checked or not len(rows) or not row_bytes:
             return
         numbers = np.asarray(rows, dtype=np.int64)
+        if offset % row_bytes == 0:
+            numbers, offset = numbers + offset // row_bytes, 0
         if not offset and all_marked(self._checked, numbers, row_bytes, BLOCK):
             return
         starts = numbers * row_bytes + offset

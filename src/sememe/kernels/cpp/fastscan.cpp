@@ -29,7 +29,8 @@ using Array = nb::ndarray<const T, nb::numpy, nb::ndim<dims>, nb::c_contig, nb::
 constexpr int64_t kChunk = 16 << 10;  // bytes of codes that all queries see before the next ones: half of a first cache
 constexpr int64_t kMost = 64;           // blocks at a time, however small
 constexpr int64_t kSample = 32;       // one block of so many is looked at first, to guess the threshold
-constexpr int64_t kWorth = 2 << 20;   // look-ups in blocks of 64 that are worth another thread
+constexpr int64_t kWorth = 8 << 20;   // look-ups that are worth a thread: it starts in the time of a fifth of them
+constexpr int64_t kShare = 32;        // queries whose tables, or whose lists, are worth a thread
 
 // Zeroed bytes that begin at a cache line: a load that straddles two lines counts as two.
 class Lines {
@@ -49,50 +50,55 @@ struct Tables {
 
 // numbers: places a row; queries: (count, places * depth); centres: (places, 16, depth).
 Tables make_tables(const float* queries, const float* centres, int64_t count, int64_t places, int64_t depth,
-                   int64_t width) {
+                   int64_t width, int threads) {
   const int64_t length = (places + 1) / 2;  // bytes a row: place p < length in a low half, the others in high halves
   Tables out{Lines(count * width * kWordTable), std::vector<double>(count), std::vector<double>(count)};
-  std::vector<float> turned(places * depth * 16), values(places * 16), low(places);
+  std::vector<float> turned(places * depth * 16);
   for (int64_t p = 0; p < places; ++p)  // the 16 centres side by side, so that they are worked on together
     for (int64_t c = 0; c < 16; ++c)
       for (int64_t j = 0; j < depth; ++j) turned[(p * depth + j) * 16 + c] = centres[(p * 16 + c) * depth + j];
-  for (int64_t q = 0; q < count; ++q) {
-    float widest = 0;
-    double bias = 0;
-    for (int64_t p = 0; p < places; ++p) {
-      const float* x = queries + (q * places + p) * depth;
-      const float* centre = turned.data() + p * depth * 16;
-      float* to = values.data() + p * 16;
-      for (int c = 0; c < 16; ++c) to[c] = x[0] * centre[c];
-      for (int64_t j = 1; j < depth; ++j)
-        for (int c = 0; c < 16; ++c) to[c] += x[j] * centre[j * 16 + c];
-      float least[8], most[8];
-      for (int c = 0; c < 8; ++c) {
-        least[c] = std::min(to[c], to[c + 8]);
-        most[c] = std::max(to[c], to[c + 8]);
-      }
-      for (int half = 4; half; half /= 2)
-        for (int c = 0; c < half; ++c) {
-          least[c] = std::min(least[c], least[c + half]);
-          most[c] = std::max(most[c], most[c + half]);
+  const int parts = static_cast<int>(std::clamp<int64_t>(count / kShare, 1, threads));
+  parallel(count, parts, [&](int, int64_t first, int64_t last) {
+    std::vector<float> values(places * 16), low(places);
+    for (int64_t q = first; q < last; ++q) {
+      float widest = 0;
+      double bias = 0;
+      for (int64_t p = 0; p < places; ++p) {
+        const float* x = queries + (q * places + p) * depth;
+        const float* centre = turned.data() + p * depth * 16;
+        float* to = values.data() + p * 16;
+        for (int c = 0; c < 16; ++c) to[c] = x[0] * centre[c];
+        for (int64_t j = 1; j < depth; ++j)
+          for (int c = 0; c < 16; ++c) to[c] += x[j] * centre[j * 16 + c];
+        float least[8], most[8];
+        for (int c = 0; c < 8; ++c) {
+          least[c] = std::min(to[c], to[c + 8]);
+          most[c] = std::max(to[c], to[c + 8]);
         }
-      low[p] = least[0];
-      bias += least[0];
-      widest = std::max(widest, most[0] - least[0]);
+        for (int half = 4; half; half /= 2)
+          for (int c = 0; c < half; ++c) {
+            least[c] = std::min(least[c], least[c + half]);
+            most[c] = std::max(most[c], most[c + half]);
+          }
+        low[p] = least[0];
+        bias += least[0];
+        widest = std::max(widest, most[0] - least[0]);
+      }
+      const double unit = widest > 0 ? static_cast<double>(widest) / kTop : 1.0;
+      const float factor = static_cast<float>(1 / unit);
+      uint8_t* table = out.bytes.data() + q * width * kWordTable;
+      for (int64_t p = 0; p < places; ++p) {
+        const int64_t byte = p < length ? p : p - length;
+        uint8_t* to = table + byte / 4 * kWordTable + (p < length ? 0 : 64) + byte % 4 * 16;
+        // Rounded half up: cheap and the same everywhere.
+        for (int c = 0; c < 16; ++c)
+          to[c] = static_cast<uint8_t>(
+              static_cast<int32_t>(std::min(static_cast<float>(kTop), (values[p * 16 + c] - low[p]) * factor + 0.5f)));
+      }
+      out.bias[q] = bias;
+      out.unit[q] = unit;
     }
-    const double unit = widest > 0 ? static_cast<double>(widest) / kTop : 1.0;
-    const float factor = static_cast<float>(1 / unit);
-    uint8_t* table = out.bytes.data() + q * width * kWordTable;
-    for (int64_t p = 0; p < places; ++p) {
-      const int64_t byte = p < length ? p : p - length;
-      uint8_t* to = table + byte / 4 * kWordTable + (p < length ? 0 : 64) + byte % 4 * 16;
-      // Rounded half up: cheap and the same everywhere.
-      for (int c = 0; c < 16; ++c)
-        to[c] = static_cast<uint8_t>(static_cast<int32_t>(std::min(static_cast<float>(kTop), (values[p * 16 + c] - low[p]) * factor + 0.5f)));
-    }
-    out.bias[q] = bias;
-    out.unit[q] = unit;
-  }
+  });
   return out;
 }
 
@@ -207,16 +213,6 @@ class Lists {
   Picker picker_;
 };
 
-// The best rows of one query.
-struct Best {
-  std::vector<int32_t> sums, rows;
-
-  void add(const Hits& list) {
-    sums.insert(sums.end(), list.sums, list.sums + list.count);
-    rows.insert(rows.end(), list.rows, list.rows + list.count);
-  }
-};
-
 using Loop = decltype(SEMEME_PICK(scan_nibbles));
 
 // Ask for memory that will be read soon. The machine's own prefetching does not look past a pause of many queries.
@@ -232,62 +228,75 @@ void walk(const Scan& scan, Loop loop, const uint8_t* tables, int64_t first, int
     uint64_t any = 0;
     for (int64_t i = 0; i < some; ++i) any |= live[i] = scan.live(b + i);
     if (!any) continue;
-    if (lists.count() > 4) request(scan.words + (b + some) * scan.width * kBlock, std::min(chunk, last - b - some) * bytes);
-    loop(scan.words + b * scan.width * kBlock, scan.width, tables, lists.count(), some, static_cast<int32_t>(b * kBlock),
-         live, lists.hits());
+    const uint32_t* words = scan.words + b * scan.width * kBlock;
+    if (lists.count() > 4) request(words + some * scan.width * kBlock, std::min(chunk, last - b - some) * bytes);
+    loop(words, scan.width, tables, lists.count(), some, static_cast<int32_t>(b * kBlock), live, lists.hits());
     lists.trim();
   }
 }
 
 // Looks at every kSample-th block for thresholds that about k rows pass.
-std::vector<int32_t> guess(const Scan& scan, Loop loop, int64_t first, int64_t last) {
-  if ((last - first) * kBlock < 8 * scan.k || last - first < 8 * kSample) return std::vector<int32_t>(scan.count, -1);
+std::vector<int32_t> guess(const Scan& scan, Loop loop, int64_t first, int64_t last, int parts) {
+  std::vector<int32_t> least(scan.count, -1);
+  if ((last - first) * kBlock < 8 * scan.k || last - first < 8 * kSample) return least;
   const double share = static_cast<double>(scan.k) / kSample;
-  Lists sample(scan.count, static_cast<int64_t>(share + 2.5 * std::sqrt(share) + 4), kBlock);
-  const int64_t bytes = scan.width * kBlock * 4;
-  for (int64_t b = first + kSample / 2; b < last; b += kSample) {
-    if (b + kSample < last) request(scan.words + (b + kSample) * scan.width * kBlock, bytes);
-    const uint64_t live = scan.live(b);
-    if (!live) continue;
-    loop(scan.words + b * scan.width * kBlock, scan.width, scan.tables, scan.count, 1, static_cast<int32_t>(b * kBlock),
-         &live, sample.hits());
-    sample.trim();
-  }
-  return sample.thresholds();
+  const int64_t bytes = scan.width * kBlock * 4, fours = (scan.count + 3) / 4;  // the loop takes four queries at a time
+  parallel(fours, parts, [&](int, int64_t from, int64_t to) {
+    const int64_t query = 4 * from, queries = std::min(4 * to, scan.count) - query;
+    Lists sample(queries, static_cast<int64_t>(share + 2.5 * std::sqrt(share) + 4), kBlock);
+    for (int64_t b = first + kSample / 2; b < last; b += kSample) {
+      if (b + kSample < last) request(scan.words + (b + kSample) * scan.width * kBlock, bytes);
+      const uint64_t live = scan.live(b);
+      if (!live) continue;
+      loop(scan.words + b * scan.width * kBlock, scan.width, scan.tables + query * scan.width * kWordTable, queries, 1,
+           static_cast<int32_t>(b * kBlock), &live, sample.hits());
+      sample.trim();
+    }
+    const std::vector<int32_t> found = sample.thresholds();
+    std::copy(found.begin(), found.end(), least.begin() + query);
+  });
+  return least;
 }
 
-// At least the k best rows of each query in blocks [first, last), or all where there are fewer.
-std::vector<Best> search(const Scan& scan, int64_t first, int64_t last, int parts) {
+// At least the k best rows of each query in blocks [first, last), or all where there are fewer: calls
+// take(query, sums, rows), for different queries from different threads.
+template <class Take>
+void search(const Scan& scan, int64_t first, int64_t last, int parts, Take take) {
   const Loop loop = SEMEME_PICK(scan_nibbles);
   const int64_t room = scan.chunk() * kBlock;
-  const std::vector<int32_t> least = guess(scan, loop, first, last);
-  std::vector<std::vector<Best>> found(parts, std::vector<Best>(scan.count));
+  const std::vector<int32_t> least = guess(scan, loop, first, last, parts);
+  std::vector<std::unique_ptr<Lists>> found(parts);
   // Threads fetch pieces, so that one that is held up does not hold up the others.
   const int64_t piece = parts == 1 ? last - first : std::max((last - first) / (16 * parts), scan.chunk());
   std::atomic<int64_t> next{first};
   parallel(parts, parts, [&](int part, int64_t, int64_t) {
-    Lists lists(scan.count, scan.k, room);
-    lists.start(least);
+    found[part] = std::make_unique<Lists>(scan.count, scan.k, room);
+    found[part]->start(least);
     for (int64_t b; (b = next.fetch_add(piece)) < last;)
-      walk(scan, loop, scan.tables, b, std::min(b + piece, last), lists);
-    lists.finish();
-    for (int64_t q = 0; q < scan.count; ++q) found[part][q].add(lists.hits()[q]);
+      walk(scan, loop, scan.tables, b, std::min(b + piece, last), *found[part]);
+    found[part]->finish();
   });
-  for (int part = 1; part < parts; ++part)
-    for (int64_t q = 0; q < scan.count; ++q) {
-      Best &all = found[0][q], &more = found[part][q];
-      all.sums.insert(all.sums.end(), more.sums.begin(), more.sums.end());
-      all.rows.insert(all.rows.end(), more.rows.begin(), more.rows.end());
+  const int shares = static_cast<int>(std::clamp<int64_t>(scan.count / kShare, 1, parts));
+  parallel(scan.count, shares, [&](int, int64_t from, int64_t to) {
+    std::vector<int32_t> sums, rows;
+    for (int64_t q = from; q < to; ++q) {
+      sums.clear();
+      rows.clear();
+      for (const auto& lists : found) {
+        const Hits& list = lists->hits()[q];
+        sums.insert(sums.end(), list.sums, list.sums + list.count);
+        rows.insert(rows.end(), list.rows, list.rows + list.count);
+      }
+      if (static_cast<int64_t>(rows.size()) < scan.k) {  // the guess was too high: once more, without one
+        Lists again(1, scan.k, room);
+        walk(scan, loop, scan.tables + q * scan.width * kWordTable, first, last, again);
+        const Hits& list = again.hits()[0];
+        sums.assign(list.sums, list.sums + list.count);
+        rows.assign(list.rows, list.rows + list.count);
+      }
+      take(q, sums, rows);
     }
-  for (int64_t q = 0; q < scan.count; ++q) {
-    if (static_cast<int64_t>(found[0][q].rows.size()) >= scan.k) continue;
-    Lists again(1, scan.k, room);  // the guess was too high: once more, without one
-    walk(scan, loop, scan.tables + q * scan.width * kWordTable, first, last, again);
-    again.finish();
-    found[0][q] = Best();
-    found[0][q].add(again.hits()[0]);
-  }
-  return std::move(found[0]);
+  });
 }
 
 nb::tuple scan_nibble_codes(Array<uint32_t, 3> words, int64_t n, Array<float, 2> queries, Array<float, 3> centres,
@@ -315,28 +324,24 @@ nb::tuple scan_nibble_codes(Array<uint32_t, 3> words, int64_t n, Array<float, 2>
   nb::capsule keep_found(found, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
   if (wide > 0 && count > 0) {
     nb::gil_scoped_release release;
-    Tables tables = make_tables(queries.data(), centres.data(), count, places, depth, width);
+    const double look_ups = static_cast<double>(end - begin) * kBlock * static_cast<double>(8 * width * count);
+    const int parts = static_cast<int>(std::clamp<double>(look_ups / kWorth, 1, std::min(threads, 256)));
+    Tables tables = make_tables(queries.data(), centres.data(), count, places, depth, width, parts);
     scan.tables = tables.bytes.data();
-    const int64_t work = (end - begin) * width * count / kWorth * kBlock;
-    const int parts = static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(threads, work), 1, 256));
-    std::vector<Best> lists = search(scan, begin, end, parts);
-    Picker picker;
-    std::vector<int64_t> order;
-    for (int64_t q = 0; q < count; ++q) {
-      Best& best = lists[q];
-      const int64_t all = static_cast<int64_t>(best.sums.size());
-      if (all > wide) picker.shorten(best.sums.data(), best.rows.data(), all, wide);
-      order.resize(wide);
+    search(scan, begin, end, parts, [&](int64_t q, std::vector<int32_t>& sums, std::vector<int32_t>& rows) {
+      const int64_t all = static_cast<int64_t>(sums.size());
+      if (all > wide) Picker().shorten(sums.data(), rows.data(), all, wide);
+      std::vector<int64_t> order(wide);
       std::iota(order.begin(), order.end(), 0);
       if (ordered)
         std::sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-          return best.sums[a] > best.sums[b] || (best.sums[a] == best.sums[b] && best.rows[a] < best.rows[b]);
+          return sums[a] > sums[b] || (sums[a] == sums[b] && rows[a] < rows[b]);
         });
       for (int64_t i = 0; i < wide; ++i) {
-        scores[q * wide + i] = static_cast<float>(tables.bias[q] + tables.unit[q] * best.sums[order[i]]);
-        found[q * wide + i] = best.rows[order[i]];
+        scores[q * wide + i] = static_cast<float>(tables.bias[q] + tables.unit[q] * sums[order[i]]);
+        found[q * wide + i] = rows[order[i]];
       }
-    }
+    });
   }
   const size_t shape[2] = {static_cast<size_t>(count), static_cast<size_t>(wide)};
   return nb::make_tuple(nb::ndarray<nb::numpy, float>(scores, 2, shape, keep_scores),

@@ -22,6 +22,7 @@ void bind_rescore(nb::module_& m);
 void bind_row_steps(nb::module_& m);
 void bind_select(nb::module_& m);
 void bind_product(nb::module_& m);
+void bind_maxsim(nb::module_& m);
 void bind_pursuit(nb::module_& m);
 void bind_tables(nb::module_& m);
 
@@ -52,6 +53,7 @@ NB_MODULE(_native, m) {
   bind_row_steps(m);
   bind_select(m);
   bind_product(m);
+  bind_maxsim(m);
   bind_pursuit(m);
   bind_tables(m);
 }

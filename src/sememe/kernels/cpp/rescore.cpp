@@ -135,7 +135,7 @@ nb::tuple rescore(const void* values, int size, int64_t n, int64_t d, Array<floa
   {
     nb::gil_scoped_release release;
     const Rows table{values, d, size};
-    const int64_t work = count * each * d / (4 << 20);  // a thread is worth its start for some hundred microseconds
+    const int64_t work = count * each * d / (1 << 20);  // a thread is worth its start for some hundred microseconds
     const int64_t parts = std::clamp<int64_t>(std::min<int64_t>({threads, work, count}), 1, 256);
     std::atomic<int64_t> next{0};  // threads fetch queries, so that one that is held up does not hold up the others
     parallel(parts, static_cast<int>(parts),
@@ -167,8 +167,8 @@ nb::tuple rescore_as(Array<T, 2> values, Array<float, 2> queries, Array<int64_t,
                  margin, threads);
 }
 
-// All products of a few queries with a few rows, in this thread.
-nb::ndarray<nb::numpy, float> multiply(Array<float, 2> queries, Array<float, 2> rows) {
+// All products of a few queries with a few rows.
+nb::ndarray<nb::numpy, float> multiply(Array<float, 2> queries, Array<float, 2> rows, int threads) {
   if (queries.shape(1) != rows.shape(1)) throw std::invalid_argument("arguments of multiply do not fit together");
   const int64_t count = queries.shape(0), n = rows.shape(0), d = rows.shape(1);
   float* out = new float[count * n + 1];
@@ -178,8 +178,11 @@ nb::ndarray<nb::numpy, float> multiply(Array<float, 2> queries, Array<float, 2> 
     auto dots = SEMEME_PICK(dot_rows);
     std::vector<int64_t> all(n);
     for (int64_t i = 0; i < n; ++i) all[i] = i;
-    for (int64_t q = 0; q < count; ++q)
-      dots(Rows{rows.data(), d, 4}, queries.data() + q * d, all.data(), n, out + q * n);
+    const int64_t parts = std::clamp<int64_t>(std::min<int64_t>(threads, count * n * d / (2 << 20)), 1, 256);
+    parallel(count, static_cast<int>(parts), [&](int, int64_t first, int64_t last) {
+      for (int64_t q = first; q < last; ++q)
+        dots(Rows{rows.data(), d, 4}, queries.data() + q * d, all.data(), n, out + q * n);
+    });
   }
   const size_t shape[2] = {static_cast<size_t>(count), static_cast<size_t>(n)};
   return nb::ndarray<nb::numpy, float>(out, 2, shape, keep);
@@ -197,5 +200,6 @@ void bind_rescore(nb::module_& m) {
   m.def("rescore_bytes", &rescore_as<int8_t>, nb::arg("values"), nb::arg("queries"), nb::arg("rows"),
         nb::arg("coarse").none(), nb::arg("k"), nb::arg("first"), nb::arg("margin"), nb::arg("threads"),
         "The same for int8 vectors.");
-  m.def("multiply", &multiply, nb::arg("queries"), nb::arg("rows"), "queries @ rows.T in the calling thread.");
+  m.def("multiply", &multiply, nb::arg("queries"), nb::arg("rows"), nb::arg("threads"),
+        "queries @ rows.T, in the calling thread where there is little to do.");
 }

@@ -16,6 +16,7 @@
 #include "parallel.h"
 #include "select.h"
 #include "shortlist.h"
+#include "symbols_prepare.h"
 
 namespace nb = nanobind;
 using namespace sememe;
@@ -26,7 +27,7 @@ template <class T, int dims>
 using Array = nb::ndarray<const T, nb::numpy, nb::ndim<dims>, nb::c_contig, nb::device::cpu>;
 
 constexpr int64_t kAhead = 2048;  // bytes asked for in advance: the machine's own prefetcher stops at every page
-constexpr int64_t kScratch = 32 << 10;  // bytes of unpacked rows at a time: they stay in the first cache
+constexpr int64_t kScratch = 8 << 10;  // bytes of unpacked rows at a time: they stay in the first cache
 constexpr double kDense = 2.0 / 3;  // where such a share of rows passes, reading all in order beats picking
 constexpr int64_t kStretch = 4096;  // rows whose bits are looked at together
 constexpr int64_t kTogether = 256;  // queries whose sums are kept
@@ -59,108 +60,6 @@ float scale_of(const SymbolCode& code, const uint8_t* row) {
     }
     default:
       return 1.0f;
-  }
-}
-
-struct Prepared {
-  std::vector<uint8_t> narrow_levels;
-  bool fine = false;             // weights of 16 bits
-  std::vector<int16_t> wide;     // weights as whole numbers
-  std::vector<int8_t> narrow;    // the same, where one byte will do
-  std::vector<int8_t> ordered;  // in the order of packed bytes, where rows are multiplied as they lie
-  Direct direct{0, 1, 0};
-  int64_t ordered_bytes = 0;  // of one query
-  std::vector<float> shift, margin;
-  int64_t padded;
-};
-
-// Whether the level of symbol s is levels[0] + s * step with a positive step: then the symbols themselves will do.
-bool even_levels(const double* levels, int symbols) {
-  const double step = (levels[symbols - 1] - levels[0]) / (symbols - 1);
-  for (int s = 0; s < symbols; ++s)
-    if (std::abs(levels[s] - (levels[0] + s * step)) > 1e-12 * (std::abs(step) * symbols)) return false;
-  return step > 0;
-}
-
-// Weights as whole numbers and levels as uint8, with the most that both roundings can add up to in a score.
-Prepared prepare(const SymbolCode& code, const double* weights, const double* inner, int64_t count, int symbols, bool fine) {
-  Prepared out;
-  out.fine = fine;
-  const double peak = fine ? 127 * 256 : 127;
-  out.padded = (code.d + 63) / 64 * 64;
-  const double low = *std::min_element(code.levels, code.levels + symbols);
-  const double high = *std::max_element(code.levels, code.levels + symbols);
-  const bool whole = even_levels(code.levels, symbols);
-  double step = (code.levels[symbols - 1] - code.levels[0]) / (symbols - 1), base = code.levels[0], off = 0.0;
-  if (!whole) {
-    step = high > low ? (high - low) / 255 : 1.0;
-    base = low;
-    out.narrow_levels.assign(256, 0);
-    for (int s = 0; s < symbols; ++s) {
-      const double exact = (code.levels[s] - low) / step, rounded = std::nearbyint(exact);
-      off = std::max(off, std::abs(exact - rounded));
-      out.narrow_levels[s] = static_cast<uint8_t>(rounded);
-    }
-  }
-  const double reach = whole ? (symbols - 1) / 2.0 : 127.5;  // half the range of the narrow levels
-  out.wide.assign(count * out.padded, 0);
-  out.shift.resize(count);
-  out.margin.resize(count);
-  for (int64_t q = 0; q < count; ++q) {
-    const double* w = weights + q * code.d;
-    double most = 0, sum = 0, size = 0, error = 0, slip = 0;
-    for (int64_t j = 0; j < code.d; ++j) most = std::max(most, std::abs(w[j]));
-    const double unit = most > 0 ? most / peak : 1.0;
-    for (int64_t j = 0; j < code.d; ++j) {
-      const double scaled = w[j] / unit, rounded = std::nearbyint(scaled);
-      out.wide[q * out.padded + j] = static_cast<int16_t>(rounded);
-      sum += scaled;
-      size += std::abs(scaled);
-      error += std::abs(scaled - rounded);
-      slip += scaled - rounded;
-    }
-    // What a row's scale multiplies, over unit * step, is integers + slip * reach + fixed, give or take the margin (at
-    // least one, which also covers rounding to float32).
-    const double fixed = sum * base / step + inner[q] / (unit * step);
-    out.shift[q] = static_cast<float>(slip * reach + fixed);
-    out.margin[q] = static_cast<float>(error * reach + size * off + (fine ? 8.0 : 1.0) + 4e-7 * std::abs(fixed));
-  }
-  if (!fine) out.narrow.assign(out.wide.begin(), out.wide.end());
-  return out;
-}
-
-constexpr int64_t kFew = 3;  // from this many queries on, unpacking a row once is cheaper
-
-// Whether so few queries multiply packed rows where they lie.
-bool in_place(const SymbolCode& code, int64_t count, bool mapped) {
-  if (count > kFew || !SEMEME_PICK(direct_symbols)()) return false;
-  return code.bits == 4 || code.bits == 2 || (!mapped && (code.bits == 8 || code.bits == 1));
-}
-
-// The weights in the order of packed bytes.
-void order_weights(const SymbolCode& code, int64_t count, Prepared& ready) {
-  const int64_t bytes = code.bits == 8 ? code.d : (code.d * code.bits + 7) / 8;
-  const int64_t chunk = code.bits == 1 ? 8 : 64, slots = code.bits == 8 || code.bits == 1 ? 1 : 8 / code.bits;
-  ready.direct.chunks = (bytes + chunk - 1) / chunk;
-  ready.direct.slots = slots;
-  const int64_t left = (bytes - (ready.direct.chunks - 1) * chunk) * (code.bits == 1 ? 8 : 1);
-  ready.direct.last = left == 64 ? ~uint64_t{0} : (uint64_t{1} << left) - 1;
-  ready.ordered_bytes = ready.direct.chunks * slots * 64 * (ready.fine ? 2 : 1);
-  ready.ordered.assign(count * ready.ordered_bytes, 0);
-  for (int64_t q = 0; q < count; ++q) {
-    const int16_t* weights = ready.wide.data() + q * ready.padded;
-    int8_t* to = ready.ordered.data() + q * ready.ordered_bytes;
-    if (code.bits == 1) {  // in bytes, the first in the highest bit
-      for (int64_t j = 0; j < code.d; ++j) {
-        const int low = static_cast<int8_t>(weights[j] & 255);
-        to[(j ^ 7) + (ready.fine ? ready.direct.chunks * 64 : 0)] = static_cast<int8_t>(low);
-        if (ready.fine) to[j ^ 7] = static_cast<int8_t>((weights[j] - low) >> 8);
-      }
-      continue;
-    }
-    for (int64_t slot = 0; slot < slots; ++slot)  // symbol j in byte j % bytes, slot j / bytes
-      for (int64_t byte = 0; byte < bytes && slot * bytes + byte < code.d; ++byte)
-        to[((byte >> 6) * slots + slot) * 64 + (byte & 63)] = static_cast<int8_t>(weights[slot * bytes + byte]);
   }
 }
 
@@ -203,58 +102,70 @@ struct Work {
       : block(ready.ordered.empty() ? std::max<int64_t>(kTile, kScratch / ready.padded / kTile * kTile) : kStretch),
         scales(job.code.tail == Tail::none ? 0 : kTile, 1.0f),
         sums(std::min<int64_t>(job.queries, kTogether) * kTile),
-        unpacked(ready.ordered.empty() ? block * ready.padded : 0) {}
+        masks(std::min<int64_t>(job.queries, kTogether)),
+        least(job.queries),
+        unpacked(ready.ordered.empty() ? (block + kTile) * ready.padded : 0) {}
 
   int64_t block;  // rows unpacked at a time
   std::vector<float> scales;
   std::vector<int32_t> sums;
-  std::vector<uint8_t> unpacked;
+  std::vector<uint16_t> masks;
+  std::vector<float> least;  // what a query's score must reach
+  std::vector<uint8_t> unpacked;  // and a tile of scratch
 };
 
 // Rows `first` to `last` of the codes, or of the list `pick`; with `allow` only those whose bit is set.
 void scan_rows(const Job& job, const Prepared& ready, const int64_t* list, bool masked, int64_t first, int64_t last,
                Work& work, std::vector<Shortlist>& lists) {
   const int64_t padded = ready.padded, block = work.block;
-  auto unpack = SEMEME_PICK(unpack_symbols);
-  auto multiply = SEMEME_PICK(multiply_symbols);
+  auto unpack = SEMEME_PICK(unpack_tiles);
+  auto match = SEMEME_PICK(match_symbols);
   auto pass = SEMEME_PICK(passing);
   auto multiply_in_place = SEMEME_PICK(multiply_packed);
   const bool packed = !ready.ordered.empty();
   int32_t* sums = work.sums.data();
+  for (int64_t q = 0; q < job.queries; ++q) work.least[q] = lists[q].least();
   const uint8_t *lying[kTile], *later[kTile];
   for (int64_t start = first; start < last; start += block) {
     const int64_t count = std::min(block, last - start);
     const uint8_t* codes = list ? job.codes : job.codes + start * job.code.stride;
     const int64_t* pick = list ? list + start : nullptr;
-    if (!packed) unpack(job.code, codes, pick, count, padded, work.unpacked.data());
+    uint8_t* unpacked = work.unpacked.data();
+    if (!packed) unpack(job.code, codes, pick, count, padded, unpacked + block * padded, unpacked);
     for (int64_t tile = 0; tile < count; tile += kTile) {
       const int64_t here = std::min<int64_t>(kTile, count - tile);
       const uint32_t valid = ((1u << here) - 1) & (masked ? job.allowed(start + tile) : 0xFFFF);
       if (!valid) continue;
-      const float* scale = nullptr;
-      for (int64_t q0 = 0; q0 < job.queries; q0 += kTogether) {
-        const int64_t some = std::min(kTogether, job.queries - q0);
-        if (packed) {
-          for (int64_t r = 0; r < kTile; ++r) {
-            const int64_t row = tile + std::min(r, here - 1);
-            lying[r] = codes + (pick ? pick[row] : row) * job.code.stride;
-            later[r] = pick ? codes + pick[std::min(row + 3 * kTile, count - 1)] * job.code.stride : lying[r] + kAhead;
-          }
-          for (int64_t q = 0; q < some; ++q)
-            multiply_in_place(job.code, ready.direct, lying, later, ready.ordered.data() + (q0 + q) * ready.ordered_bytes,
-                              sums + q * kTile);
-        } else {
-          multiply(work.unpacked.data() + tile * padded, ready.narrow.data() + q0 * padded, some, padded, sums);
-        }
-        if (!work.scales.empty() && !scale) {  // after the products: by now the rows are in the cache
+      const float* scale = work.scales.empty() ? nullptr : work.scales.data();
+      auto read = [&] {
+        if (scale)
           read_scales(job.code, pick ? codes : codes + tile * job.code.stride, pick ? pick + tile : nullptr, here,
                       work.scales.data());
-          scale = work.scales.data();
+      };
+      if (packed) {
+        for (int64_t r = 0; r < kTile; ++r) {
+          const int64_t row = tile + std::min(r, here - 1);
+          lying[r] = codes + (pick ? pick[row] : row) * job.code.stride;
+          later[r] = pick ? codes + pick[std::min(row + 3 * kTile, count - 1)] * job.code.stride : lying[r] + kAhead;
         }
+        for (int64_t q = 0; q < job.queries; ++q)
+          multiply_in_place(job.code, ready.direct, lying, later, ready.ordered.data() + q * ready.ordered_bytes,
+                            sums + q * kTile);
+      }
+      read();  // after the products, where rows are multiplied as they lie: by now they are in the cache
+      for (int64_t q0 = 0; q0 < job.queries; q0 += kTogether) {
+        const int64_t some = std::min(kTogether, job.queries - q0);
+        if (packed)
+          for (int64_t q = 0; q < some; ++q)
+            work.masks[q] = static_cast<uint16_t>(pass(sums + q * kTile, ready.more[q], scale, work.least[q]));
+        else
+          match(unpacked + tile * padded, ready.turned.data() + q0 * padded, some, padded,
+                ready.more.data() + q0, scale, work.least.data() + q0, sums, work.masks.data());
         for (int64_t q = 0; q < some; ++q) {
+          uint32_t mask = valid & work.masks[q];
+          if (!mask) continue;
           const float shift = ready.shift[q0 + q], margin = ready.margin[q0 + q];
           Shortlist& best = lists[q0 + q];
-          uint32_t mask = valid & pass(sums + q * kTile, shift, scale, margin, best.least());
           for (; mask; mask &= mask - 1) {
             const int r = __builtin_ctz(mask);
             const float factor = scale ? scale[r] : 1.0f;
@@ -263,6 +174,7 @@ void scan_rows(const Job& job, const Prepared& ready, const int64_t* list, bool 
             if (high < best.least()) continue;
             best.offer((middle - margin) * factor, high, pick ? pick[tile + r] : start + tile + r);
           }
+          work.least[q0 + q] = best.least();
         }
       }
     }
@@ -284,7 +196,8 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
     listed = 0;
   };
   for (int64_t stretch = first; stretch < last; ++stretch) {
-    const int64_t start = stretch * kStretch, stop = std::min(job.n, start + kStretch), count = (stop - start + 63) / 64;
+    const int64_t start = stretch * kStretch, stop = std::min(job.n, start + kStretch);
+    const int64_t count = (stop - start + 63) / 64;
     const uint64_t* words = job.allow + start / 64;
     const int64_t found = SEMEME_PICK(count_bits)(words, count);
     if (static_cast<double>(found) >= kDense * static_cast<double>(stop - start)) {
@@ -298,17 +211,6 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
     if (listed >= kStretch) flush();
   }
   flush();
-}
-
-int64_t packed_bytes(int64_t d, int bits) {
-  if (bits == 0) return (d + 4) / 5;
-  int64_t bytes = 0;
-  for (int width : {8, 4, 2, 1})
-    if (bits >= width) {
-      bits -= width;
-      bytes += (d * width + 7) / 8;
-    }
-  return bytes;
 }
 
 struct Best {
@@ -331,7 +233,8 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
       first_byte < 0 || first_byte + packed > static_cast<int64_t>(codes.shape(1)) || tail < 0 || tail > 4 ||
       (tail == 4 && scales.shape(0) != 256) || inner.shape(0) != weights.shape(0) || tail_offset < 0 ||
       tail_offset + tail_bytes > static_cast<int64_t>(codes.shape(1)) ||
-      static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0) || rows.has_value() + mask.has_value() + allow.has_value() > 1 ||
+      static_cast<int64_t>(weights.shape(1)) != d || constants.shape(0) != weights.shape(0) ||
+      rows.has_value() + mask.has_value() + allow.has_value() > 1 ||
       (mask && mask->shape(0) != codes.shape(0)) ||
       (allow && !bits_fit(allow->data(), allow->shape(0), codes.shape(0))))
     throw std::invalid_argument("arguments of scan_symbols do not fit together");
@@ -368,7 +271,14 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
     const bool lying = in_place(job.code, count, mapped);
     Prepared ready = prepare(job.code, job.weights, job.inner, count, symbols, lying && bits == 1);
     if (mapped) job.code.narrow = ready.narrow_levels.data();
-    if (lying) order_weights(job.code, count, ready);
+    if (lying) {
+      order_weights(job.code, count, ready);
+    } else {
+      ready.turned.resize(ready.narrow.size());
+      for (int64_t q = 0; q < count; q += kTogether)
+        SEMEME_PICK(order_queries)(ready.narrow.data() + q * ready.padded, std::min(kTogether, count - q), ready.padded,
+                                   ready.turned.data() + q * ready.padded);
+    }
     // A thread is worth its start only for some hundred microseconds of work.
     const int64_t work = passing * d * std::max<int64_t>(1, count / 4) / (8 << 20);
     const int parts = static_cast<int>(std::max<int64_t>(1, std::min<int64_t>(threads, work)));

@@ -30,23 +30,33 @@ struct SymbolCode {
   const float* scales;    // 256 scales, for Tail::table
 };
 
-// A batch of queries, prepared for the scan.
-struct SymbolQueries {
-  int64_t count;           // a multiple of `tile`
-  int64_t padded;          // dimensions rounded up to a multiple of 64
-  const int8_t* narrow;    // (count, padded)
-  const float* shift;      // (count,) added to the integer sum before a row's scale counts
-  const float* margin;     // (count,) how far the integer score may be off, in the same unit
-};
-
 constexpr int kTile = 16;  // rows scored together
+
+// Bytes of d symbols as kernels/bits.py packs them.
+static inline int64_t packed_bytes(int64_t d, int bits) {
+  if (bits == 0) return (d + 4) / 5;
+  int64_t bytes = 0;
+  for (int width = 8; width; width /= 2)
+    if (bits >= width) {
+      bits -= width;
+      bytes += (d * width + 7) / 8;
+    }
+  return bytes;
+}
 
 }  // namespace sememe
 
-// Unpack `rows` rows (a multiple of 16; missing ones repeat the last) into uint8 (rows, padded) levels.
-// codes: the first row, or with `pick` non-null the row numbers.
+// Unpack `rows` rows into uint8 (rows, padded) levels. codes: the first row, or with `pick` non-null the row numbers.
 SEMEME_DECLARE(void unpack_symbols(const SymbolCode& code, const uint8_t* codes, const int64_t* pick, int64_t rows,
                                    int64_t padded, uint8_t* out);)
+
+// The same in tiles of 16 rows, each as `match_symbols` of the level wants it; a tile that is not full repeats its last
+// row. scratch: (16, padded).
+SEMEME_DECLARE(void unpack_tiles(const SymbolCode& code, const uint8_t* codes, const int64_t* pick, int64_t rows,
+                                 int64_t padded, uint8_t* scratch, uint8_t* out);)
+
+// Queries (count, padded) in the order in which `match_symbols` of the level reads them.
+SEMEME_DECLARE(void order_queries(const int8_t* queries, int64_t count, int64_t padded, int8_t* out);)
 
 // How packed rows are multiplied where they lie, for few queries: `slots` symbols of `bits` bits in each byte, the query's
 // weights in the same order, 64 for each chunk of packed bytes and slot. Even levels only, and one width of symbol.
@@ -63,12 +73,14 @@ SEMEME_DECLARE(void multiply_packed(const SymbolCode& code, const Direct& direct
                                     const uint8_t* const* later, const int8_t* query, int32_t* out);)
 SEMEME_DECLARE(bool direct_symbols();)
 
-// Integer products of 16 unpacked rows with `count` queries: out (count, 16).
-SEMEME_DECLARE(void multiply_symbols(const uint8_t* rows, const int8_t* queries, int64_t count, int64_t padded,
-                                     int32_t* out);)
+// Integer products of a tile with `count` ordered queries, (count, 16), and which of them pass: bit r of masks[q] is
+// (sum[r] + more[q]) * scale[r] >= least[q]; scale may be null.
+SEMEME_DECLARE(void match_symbols(const uint8_t* tile, const int8_t* queries, int64_t count, int64_t padded,
+                                  const float* more, const float* scale, const float* least, int32_t* sums,
+                                  uint16_t* masks);)
 
-// Which of 16 scores pass: bit r of the result is (sum[r] + shift + margin) * scale[r] >= least; scale may be null.
-SEMEME_DECLARE(uint32_t passing(const int32_t* sums, float shift, const float* scale, float margin, float least);)
+// Which of 16 scores pass, as above, for one query.
+SEMEME_DECLARE(uint32_t passing(const int32_t* sums, float more, const float* scale, float least);)
 
 // The formula in double precision for one query and one row; `symbols` is scratch of `d` bytes.
 SEMEME_DECLARE(double exact_symbols(const SymbolCode& code, const double* weights, const uint8_t* row,

@@ -1,3 +1,4 @@
+// Multiplying rows of symbols with queries in integers.
 #include "symbols.h"
 
 #include <string.h>
@@ -10,169 +11,57 @@ namespace sememe {
 namespace SEMEME_LEVEL {
 namespace {
 
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// `width` bits a symbol, value j in byte j % length at bit width * (j / length); added to what is there, shifted.
-template <int width>
-void add_planes(const uint8_t* packed, int64_t d, int shift, uint8_t* out) {
-  constexpr int slots = 8 / width;
-  constexpr uint8_t mask = (1 << width) - 1;
-  const int64_t length = (d * width + 7) / 8;
-  for (int slot = 0; slot < slots; ++slot) {
-    const int64_t first = slot * length;
-    if (first >= d) break;
-    const int64_t count = smaller(length, d - first);
-    uint8_t* target = out + first;
-    if (shift)
-      for (int64_t j = 0; j < count; ++j)
-        target[j] = static_cast<uint8_t>(target[j] | (((packed[j] >> (width * slot)) & mask) << shift));
-    else
-      for (int64_t j = 0; j < count; ++j)
-        target[j] = static_cast<uint8_t>(target[j] | ((packed[j] >> (width * slot)) & mask));
-  }
-}
-
-// Single bits, the first in the highest bit of a byte.
-void add_bits(const uint8_t* packed, int64_t d, uint8_t* out) {
-  int64_t j = 0;
-#if defined(__AVX512BW__)
-  const __m512i one = _mm512_set1_epi8(1);
-  for (; j + 64 <= d; j += 64) {
-    uint64_t word;
-    memcpy(&word, packed + j / 8, 8);
-    word = ((word >> 1) & 0x5555555555555555ull) | ((word & 0x5555555555555555ull) << 1);
-    word = ((word >> 2) & 0x3333333333333333ull) | ((word & 0x3333333333333333ull) << 2);
-    word = ((word >> 4) & 0x0F0F0F0F0F0F0F0Full) | ((word & 0x0F0F0F0F0F0F0F0Full) << 4);
-    const __m512i old = _mm512_loadu_si512(out + j);
-    _mm512_storeu_si512(out + j, _mm512_mask_or_epi32(old, 0xFFFF, old, _mm512_maskz_mov_epi8(word, one)));
-  }
-#endif
-  for (; j + 8 <= d; j += 8) {
-    // Eight copies of the byte, nine bits apart: the highest bit of byte i of the product is bit 7 - i.
-    const uint64_t spread = ((packed[j / 8] * 0x8040201008040201ull) >> 7) & 0x0101010101010101ull;
-    uint64_t old;
-    memcpy(&old, out + j, 8);
-    old |= spread;
-    memcpy(out + j, &old, 8);
-  }
-  for (; j < d; ++j) out[j] = static_cast<uint8_t>(out[j] | ((packed[j / 8] >> (7 - j % 8)) & 1));
-}
-
-// Five ternary digits a byte, digit j in byte j % length.
-void put_trits(const uint8_t* packed, int64_t d, uint8_t* out) {
-  const int64_t length = (d + 4) / 5;
-  int place = 1;
-  for (int slot = 0; slot < 5; ++slot, place *= 3) {
-    const int64_t first = slot * length;
-    if (first >= d) break;
-    const int64_t count = smaller(length, d - first);
-    for (int64_t j = 0; j < count; ++j) {
-      const unsigned whole = packed[j] / static_cast<unsigned>(place);
-      out[first + j] = static_cast<uint8_t>(whole - whole / 3 * 3);
-    }
-  }
-}
-
-void put_symbols(const SymbolCode& code, const uint8_t* row, uint8_t* out) {
-  const int64_t d = code.d;
-  row += code.first;
-  if (code.bits == 8) {
-    const uint8_t flip = static_cast<uint8_t>(code.flip);
-    for (int64_t j = 0; j < d; ++j) out[j] = row[j] ^ flip;
-    return;
-  }
-  if (code.bits == 0) {
-    put_trits(row, d, out);
-    return;
-  }
-  if (code.bits == 4) {  // by far the most common: written once instead of or-ed in
-    const int64_t length = (d + 1) / 2;
-    for (int64_t j = 0; j < length; ++j) out[j] = row[j] & 15;
-    for (int64_t j = 0; j < d - length; ++j) out[length + j] = row[j] >> 4;
-    return;
-  }
-  memset(out, 0, d);
-  int left = code.bits;
-  if (left >= 4) {
-    left -= 4;
-    add_planes<4>(row, d, left, out);
-    row += (d + 1) / 2;
-  }
-  if (left >= 2) {
-    left -= 2;
-    add_planes<2>(row, d, left, out);
-    row += (2 * d + 7) / 8;
-  }
-  if (left) add_bits(row, d, out);
-}
-
-void map_levels(const uint8_t* levels, int bits, int64_t n, uint8_t* values) {
-  int64_t j = 0;
-#if defined(__AVX512VBMI__)
-  if (bits >= 1 && bits <= 6) {
-    const __m512i table = _mm512_loadu_si512(levels);
-    for (; j + 64 <= n; j += 64)
-      _mm512_storeu_si512(values + j, _mm512_permutexvar_epi8(_mm512_loadu_si512(values + j), table));
-  } else {
-    const __m512i a = _mm512_loadu_si512(levels), b = _mm512_loadu_si512(levels + 64),
-                  c = _mm512_loadu_si512(levels + 128), e = _mm512_loadu_si512(levels + 192);
-    for (; j + 64 <= n; j += 64) {
-      const __m512i index = _mm512_loadu_si512(values + j);
-      const __m512i low = _mm512_permutex2var_epi8(a, index, b), high = _mm512_permutex2var_epi8(c, index, e);
-      _mm512_storeu_si512(values + j, _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(index), high));
-    }
-  }
-#elif defined(__AVX2__)
-  if (bits >= 1 && bits <= 4) {
-    const __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(levels)));
-    for (; j + 32 <= n; j += 32) {
-      __m256i* place = reinterpret_cast<__m256i*>(values + j);
-      _mm256_storeu_si256(place, _mm256_shuffle_epi8(table, _mm256_loadu_si256(place)));
-    }
-  }
-#endif
-  (void)bits;
-  for (; j < n; ++j) values[j] = levels[values[j]];
-}
-
 #if defined(__AVX512VNNI__)
 // The sixteen lanes' sums of sixteen registers, in order.
 inline __m512i sums_of(__m512i* a) {
   for (int i = 0; i < 8; ++i)
-    a[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]));
+    a[i] = _mm512_add_epi32(_mm512_unpacklo_epi32(a[2 * i], a[2 * i + 1]),
+                            _mm512_unpackhi_epi32(a[2 * i], a[2 * i + 1]));
   // a[i]: in each 128-bit lane the pairs (2i, 2i+1, 2i, 2i+1)
   for (int i = 0; i < 4; ++i)
-    a[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(a[2 * i], a[2 * i + 1]), _mm512_unpackhi_epi64(a[2 * i], a[2 * i + 1]));
+    a[i] = _mm512_add_epi32(_mm512_unpacklo_epi64(a[2 * i], a[2 * i + 1]),
+                            _mm512_unpackhi_epi64(a[2 * i], a[2 * i + 1]));
   // a[i]: in each 128-bit lane the rows 4i .. 4i+3
   const __m512i x = _mm512_add_epi32(_mm512_shuffle_i32x4(a[0], a[1], 0x88), _mm512_shuffle_i32x4(a[0], a[1], 0xDD));
   const __m512i y = _mm512_add_epi32(_mm512_shuffle_i32x4(a[2], a[3], 0x88), _mm512_shuffle_i32x4(a[2], a[3], 0xDD));
   return _mm512_add_epi32(_mm512_shuffle_i32x4(x, y, 0x88), _mm512_shuffle_i32x4(x, y, 0xDD));
 }
 
-// `queries` (4 or 1) times 16 / `queries` rows: sixteen registers, one reduction.
+// How many of `left` queries are multiplied together, and lie together, word by word.
+inline int64_t together(int64_t left) { return left >= 16 ? 16 : left >= 8 ? 8 : left >= 4 ? 4 : 1; }
+
+// One tile and `queries` queries that lie together. Rows are lanes, so nothing is added up across; few queries take
+// several sums each, so that none waits for the one before it.
 template <int queries>
-void tile(const uint8_t* rows, const int8_t* q, int64_t padded, int32_t* out) {
-  constexpr int group = 16 / queries;
-  for (int first = 0; first < 16; first += group) {
-    __m512i sum[16];
-    for (int i = 0; i < 16; ++i) sum[i] = _mm512_setzero_si512();
-    for (int64_t j = 0; j < padded; j += 64) {
-      __m512i part[queries];
-      for (int i = 0; i < queries; ++i) part[i] = _mm512_loadu_si512(q + i * padded + j);
-      for (int r = 0; r < group; ++r) {
-        const __m512i row = _mm512_loadu_si512(rows + (first + r) * padded + j);
-        for (int i = 0; i < queries; ++i)
-          sum[i * group + r] = _mm512_dpbusd_epi32(sum[i * group + r], row, part[i]);
+void match(const uint8_t* tile, const int8_t* words, int64_t padded, const float* more, const float* scale,
+           const float* least, int32_t* sums, uint16_t* masks) {
+  constexpr int parts = queries >= 8 ? 1 : queries == 4 ? 2 : 8;
+  __m512i sum[queries * parts];
+#pragma GCC unroll 16
+  for (int i = 0; i < queries * parts; ++i) sum[i] = _mm512_setzero_si512();
+#pragma GCC unroll 1
+  for (int64_t w = 0; w < padded / 4; w += parts) {
+#pragma GCC unroll 8
+    for (int p = 0; p < parts; ++p) {
+      const __m512i rows = _mm512_loadu_si512(tile + (w + p) * 64);
+#pragma GCC unroll 16
+      for (int i = 0; i < queries; ++i) {
+        int32_t word;
+        memcpy(&word, words + ((w + p) * queries + i) * 4, 4);
+        sum[i * parts + p] = _mm512_dpbusd_epi32(sum[i * parts + p], rows, _mm512_set1_epi32(word));
+        __asm__("" : "+v"(sum[i * parts + p]));  // stay in this register
       }
     }
-    const __m512i total = sums_of(sum);
-    if (queries == 1)
-      _mm512_storeu_si512(out, total);
-    else {
-      alignas(64) int32_t flat[16];
-      _mm512_store_si512(flat, total);
-      for (int i = 0; i < queries; ++i) memcpy(out + i * 16 + first, flat + i * group, group * sizeof(int32_t));
-    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < queries; ++i) {
+    __m512i all = sum[i * parts];
+#pragma GCC unroll 8
+    for (int p = 1; p < parts; ++p) all = _mm512_add_epi32(all, sum[i * parts + p]);
+    _mm512_storeu_si512(sums + 16 * i, all);
+    __m512 value = _mm512_add_ps(_mm512_cvtepi32_ps(all), _mm512_set1_ps(more[i]));
+    if (scale) value = _mm512_mul_ps(value, _mm512_loadu_ps(scale));
+    masks[i] = _mm512_cmp_ps_mask(value, _mm512_set1_ps(least[i]), _CMP_GE_OQ);
   }
 }
 #else
@@ -212,25 +101,35 @@ void tile(const uint8_t* rows, const int8_t* q, int64_t padded, int32_t* out) {
 
 }  // namespace
 
-void unpack_symbols(const SymbolCode& code, const uint8_t* codes, const int64_t* pick, int64_t rows, int64_t padded,
-                    uint8_t* out) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const uint8_t* row = codes + (pick ? pick[r] : r) * code.stride;
-    if (pick && r + 8 < rows) {
-      const uint8_t* later = codes + pick[r + 8] * code.stride;
-      for (int64_t byte = 0; byte < code.stride; byte += 64) __builtin_prefetch(later + byte);
-    }
-    uint8_t* values = out + r * padded;
-    put_symbols(code, row, values);
-    if (code.narrow) map_levels(code.narrow, code.bits, code.d, values);
-    memset(values + code.d, 0, padded - code.d);
+void order_queries(const int8_t* queries, int64_t count, int64_t padded, int8_t* out) {
+#if defined(__AVX512VNNI__)
+  for (int64_t q = 0; q < count;) {
+    const int64_t some = together(count - q);
+    for (int64_t w = 0; w < padded / 4; ++w)
+      for (int64_t i = 0; i < some; ++i, out += 4) memcpy(out, queries + (q + i) * padded + 4 * w, 4);
+    q += some;
   }
+#else
+  memcpy(out, queries, count * padded);
+#endif
 }
 
-void multiply_symbols(const uint8_t* rows, const int8_t* queries, int64_t count, int64_t padded, int32_t* out) {
+void match_symbols(const uint8_t* rows, const int8_t* queries, int64_t count, int64_t padded, const float* more,
+                   const float* scale, const float* least, int32_t* sums, uint16_t* masks) {
+#if defined(__AVX512VNNI__)
+  for (int64_t q = 0; q < count;) {
+    const int64_t some = together(count - q);
+    auto* each = some == 16 ? &match<16> : some == 8 ? &match<8> : some == 4 ? &match<4> : &match<1>;
+    each(rows, queries + q * padded, padded, more + q, scale, least + q, sums + 16 * q, masks + q);
+    q += some;
+  }
+#else
   int64_t i = 0;
-  for (; i + 4 <= count; i += 4) tile<4>(rows, queries + i * padded, padded, out + i * 16);
-  for (; i < count; ++i) tile<1>(rows, queries + i * padded, padded, out + i * 16);
+  for (; i + 4 <= count; i += 4) tile<4>(rows, queries + i * padded, padded, sums + i * 16);
+  for (; i < count; ++i) tile<1>(rows, queries + i * padded, padded, sums + i * 16);
+  for (int64_t q = 0; q < count; ++q)
+    masks[q] = static_cast<uint16_t>(passing(sums + 16 * q, more[q], scale, least[q]));
+#endif
 }
 
 bool direct_symbols() {
@@ -385,14 +284,13 @@ void multiply_packed(const SymbolCode& code, const Direct& direct, const uint8_t
 #endif
 }
 
-uint32_t passing(const int32_t* sums, float shift, const float* scale, float margin, float least) {
+uint32_t passing(const int32_t* sums, float more, const float* scale, float least) {
   uint32_t mask = 0;
 #if defined(__AVX512F__)
-  __m512 value = _mm512_add_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums)), _mm512_set1_ps(shift + margin));
+  __m512 value = _mm512_add_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(sums)), _mm512_set1_ps(more));
   if (scale) value = _mm512_mul_ps(value, _mm512_loadu_ps(scale));
   mask = _mm512_cmp_ps_mask(value, _mm512_set1_ps(least), _CMP_GE_OQ);
 #else
-  const float more = shift + margin;
   for (int r = 0; r < 16; ++r) {
     float value = static_cast<float>(sums[r]) + more;
     if (scale) value *= scale[r];
@@ -400,17 +298,6 @@ uint32_t passing(const int32_t* sums, float shift, const float* scale, float mar
   }
 #endif
   return mask;
-}
-
-double exact_symbols(const SymbolCode& code, const double* weights, const uint8_t* row, uint8_t* symbols) {
-  put_symbols(code, row, symbols);
-  // Eight running sums at every level, so that the last bit does not depend on the machine.
-  double sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
-  int64_t j = 0;
-  for (; j + 8 <= code.d; j += 8)
-    for (int lane = 0; lane < 8; ++lane) sum[lane] += weights[j + lane] * code.levels[symbols[j + lane]];
-  for (int lane = 0; j < code.d; ++j, ++lane) sum[lane] += weights[j] * code.levels[symbols[j]];
-  return ((sum[0] + sum[4]) + (sum[1] + sum[5])) + ((sum[2] + sum[6]) + (sum[3] + sum[7]));
 }
 
 }  // namespace SEMEME_LEVEL

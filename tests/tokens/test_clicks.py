@@ -11,22 +11,23 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sememe.errors import InputError  # noqa: E402
-from sememe.evidence.click_logs import SAMPLES, ClickLog  # noqa: E402
-from sememe.evidence.click_measures import auc, interval, log_loss, measure  # noqa: E402
-from sememe.evidence.click_models import (  # noqa: E402
+from sememe.cli.main import main  # noqa: E402
+from sememe.errors import InputError, UsageError  # noqa: E402
+from sememe.evidence.data import DataFolder  # noqa: E402
+from sememe.evidence.interest import LONGEST, histories  # noqa: E402
+from sememe.tokens import build, compare_features  # noqa: E402
+from sememe.tokens.click_logs import SAMPLES, ClickLog  # noqa: E402
+from sememe.tokens.click_measures import auc, interval, log_loss, measure  # noqa: E402
+from sememe.tokens.click_models import (  # noqa: E402
     ClickModel,
     ClickRecipe,
     Contender,
     compare_clicks,
     fit_clicks,
 )
-from sememe.evidence.data import DataFolder  # noqa: E402
-from sememe.evidence.interest import LONGEST, histories  # noqa: E402
-from sememe.evidence.table_compare import best, compare_tables  # noqa: E402
-from sememe.evidence.table_methods import METHODS, IntegerTable  # noqa: E402
-from sememe.tokens import build  # noqa: E402
 from sememe.tokens.features import FieldTables  # noqa: E402
+from sememe.tokens.table_compare import best, compare_tables  # noqa: E402
+from sememe.tokens.table_methods import METHODS, IntegerTable  # noqa: E402
 from sememe.tokens.unified import UnifiedEmbedding  # noqa: E402
 
 DATA = Path(os.environ.get("SEMEME_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -299,3 +300,111 @@ def test_histories_are_the_other_chosen_apps(log: ClickLog) -> None:
         if len(others) <= LONGEST:
             assert sorted(found) == sorted(others)
         assert not past[row][~there[row]].any()
+
+
+def written(folder: Path, kind: str) -> Path:
+    """The made-up log as a file of some kind."""
+    import csv
+
+    path = folder / f"log.{kind}"
+    if kind == "parquet":
+        pyarrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        columns = list(zip(*made_up()))
+        clicked = [value == "1" for value in columns[1]]
+        amount = [None if value == "" else float(value) for value in columns[4]]
+        data = [columns[0], clicked, columns[2], columns[3], amount]
+        parquet.write_table(pyarrow.table(dict(zip(FIELDS, data))), path)
+        return path
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter="\t" if kind == "tsv" else ",").writerows([FIELDS, *made_up()])
+    return path
+
+
+def test_marks_and_semicolons_of_other_programs_are_read(log: ClickLog, tmp_path: Path) -> None:
+    lines = [";".join(row) for row in [list(FIELDS), *made_up()]]
+    (tmp_path / "log.csv").write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    read = ClickLog.read(tmp_path / "log.csv")
+    assert read.fields == log.fields
+    assert np.array_equal(read.ids, log.ids)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_log_is_the_same_in_every_kind_of_file(kind: str, log: ClickLog, tmp_path: Path) -> None:
+    read = ClickLog.read(written(tmp_path, kind), label="click")
+    assert read.fields == log.fields
+    assert np.array_equal(read.ids, log.ids)
+    assert np.array_equal(read.labels, log.labels)
+
+
+def test_times_order_the_rows_and_are_no_field_unless_hours() -> None:
+    rows = [[*row[1:4], f"2024-05-{1 + n // 20:02d}T{n % 20:02d}:00:00"] for n, row in enumerate(made_up())]
+    found = ClickLog.of(rows, ("click", "user", "app", "time"))
+    assert found.fields == ("user", "app")
+    assert found.train.max() < found.valid.min() < found.test.min()
+
+
+def test_features_are_compared_on_a_log_of_ones_own(log: ClickLog) -> None:
+    methods = ["hashing trick", "low rank", "frequent values only"]
+    answer = compare_features(log, methods=methods, budgets=("50%", "0.1%"), steps=30, seeds=2, dim=8, batch=64)
+    first, *rest = answer["rows"]
+    assert (first["method"], first["bytes"]) == ("full table", 4 * 8 * log.num_ids)
+    assert [row["method"] for row in rest if row["budget"] == "50%"] == methods
+    for row in rest:
+        assert abs(row["bytes"] - row["wanted_bytes"]) <= 0.05 * row["wanted_bytes"]
+        assert row["auc"]["low"] <= row["auc"]["value"] <= row["auc"]["high"]
+        assert row["auc_gap"]["value"] == pytest.approx(row["auc"]["value"] - first["auc"]["value"])
+        assert len(row["by_seed"]) == 2
+    assert {item["method"] for item in answer["skipped"] if item["budget"] == "0.1%"} <= set(methods)
+    assert all(item["reason"] for item in answer["skipped"])
+    assert answer["best"]["50%"] in methods
+    again = compare_features(log, methods=methods[:1], budgets=("50%",), steps=30, seeds=2, dim=8, batch=64)
+    assert again["rows"][1]["by_seed"] == rest[0]["by_seed"]
+
+
+def test_clicks_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    path, plot = written(tmp_path, "csv"), tmp_path / "tables.svg"
+    few = ["--methods", "two hashes, added,low rank", "--budgets", "50%", "--steps", "3", "--seeds", "1", "--dim", "8"]
+    assert main(["tokens", "clicks", str(path), *few, "--plot", str(plot), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert all(word in out for word in ("full table", "two hashes, added", "low rank", "best at 50%", "drawn"))
+    assert "Log-loss of clicks" in plot.read_text()
+    assert main(["tokens", "clicks", str(path), *few, "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["setting"]["fields"]["user"] > 1
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--label", "bought"], "no column 'bought'"),
+        (["--numeric", "price"], "no column 'price'"),
+        (["--methods", "magic"], "no method 'magic'"),
+        (["--budgets", "lots"], "budget='lots'"),
+        (["--budgets", "0%"], "budget='0%'"),
+        (["--plot", "x.pdf"], "written as .svg"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_in_one_line(
+    more: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tokens", "clicks", str(written(tmp_path, "csv")), *more]) != 0
+    said = capsys.readouterr().err.strip()
+    assert words in said
+    assert "\n" not in said
+
+
+def test_logs_that_are_none_are_refused(tmp_path: Path) -> None:
+    wrong = tmp_path / "log.parquet"
+    wrong.write_bytes(b"PAR1 no")
+    pytest.importorskip("pyarrow")
+    with pytest.raises(InputError, match="cannot read this log"):
+        ClickLog.read(wrong)
+    with pytest.raises(InputError, match="two columns are called 'a'"):
+        ClickLog.of([["1", "x", "y"]] * 60, ("click", "a", "a"))
+    with pytest.raises(InputError, match="no column but the label"):
+        ClickLog.of([["1"], ["0"]] * 60, ("click",))
+    with pytest.raises(UsageError, match="must be positive"):
+        compare_features(wrong, steps=0)

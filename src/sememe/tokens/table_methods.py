@@ -11,11 +11,11 @@ import numpy as np
 from sememe import catalog
 from sememe.codec.integer import Int4, Int8
 from sememe.errors import BudgetError, MissingDependency
-from sememe.evidence.click_logs import ClickLog
-from sememe.evidence.click_measures import auc
-from sememe.evidence.click_models import ClickModel, Contender, fit_clicks, predict
 from sememe.tokens import build
 from sememe.tokens.base import largest
+from sememe.tokens.click_logs import ClickLog
+from sememe.tokens.click_measures import auc
+from sememe.tokens.click_models import ClickModel, Contender, fit_clicks, predict
 from sememe.tokens.factory import sized_layer
 from sememe.tokens.opt_embed import OptEmbed, PrunedTable
 from sememe.tokens.unified import UnifiedEmbedding
@@ -198,8 +198,8 @@ def _topped_up(table: PrunedTable, log: ClickLog, spare: int) -> PrunedTable:
 
 
 METHODS: dict[str, Method] = {
-    "hashing trick": partial(layer, "hash-bucket", hashes=1),
-    "two hashes, added": partial(layer, "hash-bucket", hashes=2),
+    "hashing trick": partial(layer, "hash-bucket", hashes=1, rank=0),
+    "two hashes, added": partial(layer, "hash-bucket", hashes=2, rank=0),
     "quotient-remainder": partial(layer, "quotient-remainder"),
     "k partitions": partial(layer, "quotient-remainder", scheme="remainders", combine="sum"),
     "mixed dimensions": partial(layer, "mixed-dim"),

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.errors import InputError
-from sememe.evidence.data import DataFolder
+from sememe.errors import InputError, MissingDependency
 from sememe.tokens.vocabulary import Vocabulary
 
 SAMPLES = ("frappe", "avazu-sample", "criteo-sample")
@@ -29,6 +28,13 @@ _BINS = 16
 _UNSEEN = "\0unseen"
 Ids = NDArray[np.int64]
 _Column = NDArray[np.str_]
+
+
+class Folders(Protocol):
+    """Data sets by name."""
+
+    def require(self, name: str) -> Path:
+        """The folder of one, or an error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +94,7 @@ class ClickLog:
         return Vocabulary(self.values, counts=self.counts)
 
     @classmethod
-    def sample(cls, data: DataFolder, name: str, seed: int = 0) -> ClickLog:
+    def sample(cls, data: Folders, name: str, seed: int = 0) -> ClickLog:
         """One of `SAMPLES`, with the published test part where there is one."""
         if name not in SAMPLES:
             raise InputError(f"there is no click log {name!r}", fix=f"known: {', '.join(SAMPLES)}")
@@ -104,13 +110,21 @@ class ClickLog:
         return cls.of(known + test, header, parts=whole, split="the published test part; 15 % of the rest validates")
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str], *, label: str | None = None, seed: int = 0, most: int = 0) -> ClickLog:
-        """A table separated by tabs or commas, with a header (Criteo's needs none), gzipped or not.
+    def read(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        label: str | None = None,
+        numeric: Sequence[str] | None = None,
+        seed: int = 0,
+        most: int = 0,
+    ) -> ClickLog:
+        """A table with tabs, commas or semicolons and a header (Criteo's needs none), gzipped or not; or Parquet.
 
         Parameters
         ----------
         path : path
-        label, seed
+        label, numeric, seed
             As for `of`.
         most : int
             Rows to use, evenly spaced over the file; 0 takes all.
@@ -119,7 +133,7 @@ class ClickLog:
         if 0 < most < len(rows):
             rows = [rows[place] for place in np.linspace(0, len(rows) - 1, most).astype(int)]
         try:
-            return cls.of(rows, header, label=label, seed=seed)
+            return cls.of(rows, header, label=label, numeric=numeric, seed=seed)
         except InputError as error:
             raise InputError(error.what, where=str(path), fix=error.fix) from None
 
@@ -139,7 +153,8 @@ class ClickLog:
         """A log of rows of text.
 
         A column called ``id`` is left out. A column called hour, time or timestamp, where it holds more than one
-        value, orders the rows; the last 15 % test, the 15 % before validate. Else rows are drawn for the parts.
+        value, orders the rows; the last 15 % test, the 15 % before validate. Of YYMMDDHH the hour stays as a field;
+        other times say nothing about rows to come. Else rows are drawn for the parts.
 
         Parameters
         ----------
@@ -172,6 +187,9 @@ class ClickLog:
             raise InputError(f"row {wrong + 1} has {len(rows[wrong])} values for {len(names)} columns")
         if len(rows) < 50:
             raise InputError(f"{len(rows)} rows are too few to compare anything", fix="give at least 50")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"two columns are called {twice!r}", fix="give every column a name of its own")
         columns = {name: np.array([row[place] for row in rows]) for place, name in enumerate(names)}
         labels = _labels(columns, label)
         columns.pop("id", None)
@@ -183,9 +201,16 @@ class ClickLog:
             if len(np.unique(labels[parts == part])) < 2:
                 raise InputError(f"the rows to {what} are all clicks, or have none", fix="give more rows")
         if time and len(np.unique(columns[time])) > 1:
-            columns[time] = np.array([value[-2:] for value in columns[time]])  # of YYMMDDHH the hour of the day
+            stamps = columns.pop(time)
+            if all(len(value) == 8 and value.isdigit() for value in stamps):
+                columns[time] = np.array([value[-2:] for value in stamps])  # of YYMMDDHH the hour of the day
         if numeric is None:
             numeric = [name for name, column in columns.items() if re.fullmatch(r"I\d+", name) or _measured(column)]
+        missing = next((name for name in numeric if name not in columns), None)
+        if missing is not None:
+            raise InputError(f"there is no column {missing!r} of numbers", fix=f"known: {', '.join(columns)}")
+        if not columns:
+            raise InputError("no column but the label", fix="give at least one field")
         numbers = set(numeric)
         sizes, ids, values, first = [], [], [], 0
         for name, column in columns.items():
@@ -210,11 +235,15 @@ class ClickLog:
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]]]:
+    if path.suffix.lower() in (".parquet", ".pq"):
+        return _parquet(path)
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8", newline="") as file:
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
             text = file.read()
-        tabs = "\t" in text.partition("\n")[0]
-        how: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {}
+        head = text.partition("\n")[0]
+        how: dict[str, Any] = {"delimiter": "," if "," in head or ";" not in head else ";"}
+        if "\t" in head:
+            how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), **how) if line]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read this log ({error})", where=str(path)) from None
@@ -223,6 +252,27 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
     if len(lines[0]) == len(_CRITEO) and lines[0][0] in ("0", "1"):
         return list(_CRITEO), lines
     return lines[0], lines[1:]
+
+
+def _parquet(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise MissingDependency("pyarrow", extra="parquet", need="reading Parquet") from None
+    try:
+        table = parquet.read_table(path)
+        columns = [["" if v is None else _text(v) for v in column.to_pylist()] for column in table.columns]
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"cannot read this log ({error})", where=str(path)) from None
+    if not columns or not len(table):
+        raise InputError("a log without rows", where=str(path))
+    return list(table.column_names), [list(row) for row in zip(*columns)]
+
+
+def _text(value: Any) -> str:
+    """A value of a typed table as a CSV file would have it."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
 
 
 def _measured(column: _Column) -> bool:
@@ -239,9 +289,14 @@ def _measured(column: _Column) -> bool:
 def _labels(columns: dict[str, _Column], label: str | None) -> NDArray[np.float32]:
     found = label if label is not None else next((name for name in columns if name.lower() in _LABELS), None)
     if found is None or found not in columns:
-        raise InputError("no column says whether there was a click", fix="name it with label=")
+        what = "no column says whether there was a click" if label is None else f"there is no column {label!r}"
+        raise InputError(what, fix=f"name one of {', '.join(columns)} as the label")
+    column = columns.pop(found)
+    said = np.char.lower(column)
+    if np.isin(said, ("true", "false")).all():
+        return (said == "true").astype(np.float32)
     try:
-        return (columns.pop(found).astype(np.float64) > 0).astype(np.float32)
+        return (column.astype(np.float64) > 0).astype(np.float32)
     except ValueError as error:
         raise InputError(f"the column {found} holds something else than numbers ({error})") from None
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from sememe.errors import BudgetError, InputError
-from sememe.evidence.click_logs import ClickLog
-from sememe.evidence.click_models import ClickRecipe, ClickRow, Contender, Kind, compare_clicks
-from sememe.evidence.table_methods import METHODS
+from sememe.tokens.click_logs import ClickLog
+from sememe.tokens.click_models import ClickRecipe, ClickRow, Contender, Kind, compare_clicks
 from sememe.tokens.factory import WITHIN, build, parameters_of
+from sememe.tokens.table_methods import METHODS
 
 BUDGETS = ("50%", "25%", "10%", "5%")
 FULL = "full table"

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from sememe import progress
 from sememe.errors import InputError, MissingDependency
-from sememe.evidence.click_logs import ClickLog
-from sememe.evidence.click_measures import Floats, interval, measure
+from sememe.tokens.click_logs import ClickLog
+from sememe.tokens.click_measures import Floats, interval, measure
 
 try:
     import torch
@@ -131,12 +131,16 @@ class Contender:
         Share of the steps after which ``finish`` is called; the rest trains what it returned.
     note : str
         What distinguishes its training from that of the others.
+    recipe : ClickRecipe, optional
+        Where all contenders choose something by the validating rows, what this one chose; the comparison's when not
+        given.
     """
 
     build: Callable[[int], nn.Module]
     finish: Callable[[Any, ClickModel], nn.Module] | None = None
     at: float = 1.0
     note: str = ""
+    recipe: ClickRecipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ def fit_clicks(
     rows: NDArray[np.int64] | None = None,
 ) -> Trained:
     """Train one contender with one seed, and ask it about ``rows`` (the test part when not given)."""
-    recipe = recipe or ClickRecipe()
+    recipe = contender.recipe or recipe or ClickRecipe()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ClickModel(nn.Identity(), len(log.fields), dim, kind=kind)  # drawn first: equal for all contenders
