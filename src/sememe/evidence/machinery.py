@@ -15,9 +15,8 @@ from sememe.errors import InputError, UsageError
 from sememe.evidence.data import DataFolder
 
 _NOT_EXPERIMENTS = {
-    "arithmetic", "articles", "banking", "byte_models", "click_logs", "click_measures", "click_models", "data",
-    "document", "machinery", "needles", "news_words", "positions", "small_bytes", "smollm", "table_compare",
-    "table_methods", "token_layers", "tokens", "transplants",
+    "arithmetic", "articles", "banking", "byte_models", "data", "document", "machinery", "needles", "news_words",
+    "positions", "small_bytes", "smollm", "token_layers", "tokens", "transplants",
 }  # fmt: skip
 
 

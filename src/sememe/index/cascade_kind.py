@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.catalog import register
+from sememe.catalog import Paper, register
 from sememe.contracts import Vectors
 from sememe.errors import CorruptIndex, InputError
 from sememe.index.arrays import Layout, layout_of
@@ -35,6 +35,13 @@ FEWEST = 4096  # rows from which a segment has sketches: scanning the codes of f
     room="index",
     kind="index",
     summary="Scan sketches of a bit or two a dimension, then score the codes of the most promising rows.",
+    paper=Paper(
+        "RaBitQ: Quantizing High-Dimensional Vectors with a Theoretical Error Bound for Approximate Nearest Neighbor "
+        "Search",
+        2024,
+        "2405.12497",
+    ),
+    claim="A bit a dimension and a second look at few rows find nearly all exact neighbours, faster than a scan.",
     exact=False,
 )
 class CascadeKind:

@@ -20,6 +20,7 @@ DENSE_FLOOR, LEXICAL_FLOOR = -1.0, 0.0  # the least cosine, the least bm25
     room="index",
     kind="reranker",
     summary="Score the shortlist again from a finer code that lies beside the first one.",
+    paper=Paper("Searching in one billion vectors: re-rank with source coding", 2011, "1102.3828"),
     claim="A coarse scan with a rescored shortlist ranks nearly as the finer code alone would.",
 )
 class Rescore:
