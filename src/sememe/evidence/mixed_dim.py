@@ -123,7 +123,8 @@ def reason(worse: dict[str, float], gap: tuple[float, float, float], on_text_gap
             "of its parameters"
             + (
                 ", so it is not only the budget: tested on the validating rows with a seed of its own, a projected "
-                "table of full rank, which saves nothing, is already 10 % above"
+                "table of full rank, which saves nothing, is already 10 % above; a quarter of the learning rate brings "
+                "widths by frequency from .337 to .318 there, one width from .307 to .291, beside the full table's .273"
                 if quarter > 0.5 * worse["clicks"]
                 else ": most of it is the budget, this log has no long tail of values that could do with one number"
             )
