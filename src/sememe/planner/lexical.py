@@ -8,6 +8,7 @@ query.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -51,7 +52,7 @@ class WordRanks:
         return WordRanks(self.scores[rows], self.rows[rows], self.milliseconds[rows])
 
 
-class Lists:
+class Lists(ABC):
     """Inverted lists over the passages of a view.
 
     Attributes
@@ -63,9 +64,9 @@ class Lists:
     _view: View
     seconds: float
 
+    @abstractmethod
     def _find(self, number: int, text: str, depth: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The best passages for one question, which is the ``number``-th: scores and rows ``(1, k)``."""
-        raise NotImplementedError
 
     def ask(self, questions: Questions, left_out: NDArray[np.int64]) -> WordRanks:
         """Passages for each question; ``left_out`` int64 (q,) are columns of records, -1 for none."""
