@@ -29,10 +29,13 @@ PRODUCT = "a matrix product a symbol"
 WHY = {
     "byte-attention": "attention over the bytes of every distinct symbol",
     "char-mimic": "a transformer over the bytes of every distinct symbol",
+    "diffusion-ready": "measures and scales every row, and its gradient again",
     "dynamic-hash": "works its hashes out in the forward pass, and stores none",
+    "fixnorm": "measures and scales every row, and its gradient again",
     "fourier-id": PRODUCT,
     "hash-digest": PRODUCT,
     "mimick": "an LSTM over the bytes of every distinct symbol, step by step",
+    "mixed-dim": "sorts symbols into groups, with a small product for each",
     "multi-hash": PRODUCT,
     "quotient-path": "a network for each quotient, its products thin",
     "trigram-hash": "adds some seventy rows a symbol, ten a trigram",
