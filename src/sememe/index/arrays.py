@@ -87,6 +87,15 @@ class Lazy:
         found: NDArray[Any] = self._view[places]
         return found
 
+    def pieces(self, starts: list[int], stops: list[int]) -> list[bytes]:
+        """The bytes of stretches ``[start, stop)`` of an array of bytes, verified."""
+        if any(not 0 <= start <= stop <= self._length for start, stop in zip(starts, stops)):
+            raise CorruptIndex(f"stretches that leave an array of {self._length}", fix="run: sememe verify")
+        for start, stop in zip(starts, stops):
+            self._file.ensure(self._offset + start, self._offset + stop)
+        view = memoryview(self._view)
+        return [bytes(view[start:stop]) for start, stop in zip(starts, stops)]
+
     def all(self) -> NDArray[Any]:
         """The whole array, verified."""
         return self.slice(0, self._length)
@@ -202,7 +211,7 @@ class Strings:
         if self._offsets is None or self._data is None:
             return [""] * len(rows)
         ends = self._offsets.at(np.concatenate([rows, rows + 1])).tolist()
-        return [decode_text(self._data.slice(start, stop)) for start, stop in zip(ends, ends[len(rows) :])]
+        return [decode_text(piece) for piece in self._data.pieces(ends[: len(rows)], ends[len(rows) :])]
 
     def whole(self) -> tuple[NDArray[np.uint8], NDArray[Any]] | None:
         """All bytes, and the offsets ``(length + 1,)``; None where every string is empty."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sememe.contracts import Value
 from sememe.errors import CorruptIndex, InputError
 from sememe.index.arrays import Packed, Strings, StringsWriter, narrow
+from sememe.index.ranges import SORT_AFTER, Order
 
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 NO_DATE = np.iinfo(np.int32).min
@@ -147,6 +148,8 @@ class Columns:
         self._packed = packed
         self._positions: dict[tuple[str, str], int] = {}
         self._integral: dict[tuple[str, str], bool] = {}
+        self._asked: dict[tuple[str, str], int] = {}
+        self._orders: dict[tuple[str, str], Order] = {}
         for position, entry in enumerate(schema):
             key = (str(entry["name"]), str(entry["type"]))
             if key[1] not in TYPES or packed is None:
@@ -168,6 +171,23 @@ class Columns:
     def values(self, name: str, kind: str) -> NDArray[Any]:
         """Numbers, days or codes: one a record, except for tags (one a tag)."""
         return self._part(name, kind, "values", None if kind == "tags" else self.rows)
+
+    def known(self, name: str, kind: str) -> NDArray[np.bool_]:
+        """Which records have a number or a date."""
+        values = self.values(name, kind)
+        known: NDArray[np.bool_] = values != NO_DATE if kind == "date" else ~np.isnan(values)
+        return known
+
+    def order(self, name: str, kind: str) -> Order | None:
+        """The records in order of numbers or dates, once that has been asked for often enough; None before."""
+        key = name, kind
+        order = self._orders.get(key)
+        if order is None:
+            self._asked[key] = self._asked.get(key, 0) + 1
+            if self._asked[key] <= SORT_AFTER:
+                return None
+            order = self._orders[key] = Order(self.values(name, kind), ~self.known(name, kind))
+        return order
 
     def words(self, name: str, kind: str) -> Strings:
         """The dictionary behind the codes of a text or tags column."""

@@ -21,6 +21,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from sememe.errors import FilterError
 
@@ -118,19 +119,13 @@ def fail(text: str, position: int, what: str, fix: str | None = None) -> FilterE
     return FilterError(what, where=f"filter {shown!r}, character {position + 1}", fix=fix)
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(NamedTuple):
+    """A piece of an expression; ``keyword`` is the lower-case keyword or sign, empty for names and values."""
+
     kind: str
     text: str
     position: int
-
-    @property
-    def keyword(self) -> str:
-        """The lower-case keyword or sign; empty for names and values."""
-        if self.kind == "sign":
-            return self.text
-        lowered = self.text.lower()
-        return lowered if self.kind == "word" and lowered in KEYWORDS else ""
+    keyword: str
 
 
 def _tokens(text: str) -> Iterator[_Token]:
@@ -141,10 +136,14 @@ def _tokens(text: str) -> Iterator[_Token]:
             if text[position] in "'\"`":
                 raise fail(text, position, "a quote is not closed")
             raise fail(text, position, f"{text[position]!r} has no meaning here")
-        if match.lastgroup != "space":
-            yield _Token(str(match.lastgroup), match[0], position)
+        kind, piece = str(match.lastgroup), match[0]
+        if kind == "word":
+            lowered = piece.lower()
+            yield _Token(kind, piece, position, lowered if lowered in KEYWORDS else "")
+        elif kind != "space":
+            yield _Token(kind, piece, position, piece if kind == "sign" else "")
         position = match.end()
-    yield _Token("end", "", len(text))
+    yield _Token("end", "", len(text), "")
 
 
 @lru_cache(maxsize=64)

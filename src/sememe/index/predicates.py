@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sememe.index import filters
 from sememe.index.arrays import encode_text
 from sememe.index.columns import EPOCH, NO_DATE
+from sememe.index.ranges import Bound
 from sememe.index.records import Records
 
 BUILT_IN = ("id", "title", "source")
@@ -115,7 +116,7 @@ class Where:
             true, known = self._truth(node.part, records)
             return Truth(known() & ~true, known)
         if isinstance(node, filters.Every):
-            parts = [self._truth(part, records) for part in node.parts]
+            parts = [*self._windows(node, records), *(self._truth(part, records) for part in self._others(node))]
             every = reduce(operator.and_, [part.true for part in parts])
             return Truth(every, lambda: every | reduce(operator.or_, [p.known() & ~p.true for p in parts]))
         if isinstance(node, filters.Some):
@@ -131,6 +132,26 @@ class Where:
             # Whether the field is missing does not depend on the value, so the masks combine as `or`.
             return _either([_compare(records, node.field.name, "=", value) for value in node.values])
         return _compare(records, node.field.name, node.sign, node.value)
+
+    def _windows(self, node: filters.Every, records: Records) -> list[Truth]:
+        """Comparisons of the same numbers or dates, which are one range together."""
+        bounds: dict[tuple[str, str], list[Bound]] = {}
+        for part in node.parts:
+            if self._is_bound(part):
+                assert isinstance(part, filters.Compare)
+                kind = _kinds(part.value)[-1]
+                bounds.setdefault((part.field.name, kind), []).append((part.sign, _number(part.value)))
+        return [_window(records, name, kind, both) for (name, kind), both in bounds.items()]
+
+    def _others(self, node: filters.Every) -> list[filters.Node]:
+        return [part for part in node.parts if not self._is_bound(part)]
+
+    def _is_bound(self, node: filters.Node) -> bool:
+        """Whether a part bounds numbers, or dates of a field that no record has as text."""
+        if not isinstance(node, filters.Compare) or node.sign == "!=":
+            return False
+        kinds = _kinds(node.value)
+        return kinds[-1] != "text" and not ("text" in kinds and "text" in self.fields[node.field.name])
 
 
 def _kinds(value: filters.Literal) -> list[str]:
@@ -176,20 +197,39 @@ def _compare_kind(records: Records, name: str, kind: str, sign: str, value: filt
         return Truth(_compare_strings(records, name, sign, str(value)), _everywhere(records))
     if not records.columns.has(name, kind):
         return None
+    if kind in ("number", "date"):
+        return _window(records, name, kind, [(sign, _number(value))])
     column = records.columns.values(name, kind)
-    if kind == "number":
-        true = compare(column, value)  # nothing but "!=" holds for NaN
-        return Truth(true & ~np.isnan(column) if sign == "!=" else true, lambda: ~np.isnan(column))
-    if kind == "date":
-        day = value if isinstance(value, datetime.date) else filters.as_date(str(value))
-        assert day is not None
-        known = column != NO_DATE
-        return Truth(compare(column, day.toordinal() - EPOCH) & known, lambda: known)
     if sign in ("=", "!="):
         equal = records.columns.words(name, kind).equal_to(str(value))
         return _by_answer(equal if sign == "=" else ~equal, column)
     wanted = encode_text(str(value))
     return _by_word(records, name, kind, column, lambda word: compare(word, wanted))
+
+
+def _number(value: filters.Literal) -> float:
+    """A number, or the day that a date is, as columns hold them."""
+    if isinstance(value, float):
+        return value
+    day = value if isinstance(value, datetime.date) else filters.as_date(value)
+    assert day is not None
+    return day.toordinal() - EPOCH
+
+
+def _window(records: Records, name: str, kind: str, bounds: list[Bound]) -> Truth:
+    """Where numbers or dates satisfy all comparisons: by their order, or by looking at each."""
+    columns = records.columns
+    if not columns.has(name, kind):
+        return _nowhere(records)
+    unequal = any(sign == "!=" for sign, _ in bounds)
+    order = None if unequal else columns.order(name, kind)
+    true = None if order is None else order.mask(bounds)
+    if true is None:
+        values = columns.values(name, kind)
+        true = reduce(operator.and_, [_SIGNS[sign](values, value) for sign, value in bounds])
+        if unequal or kind == "date":  # for NaN nothing but "!=" holds
+            true = true & columns.known(name, kind)
+    return Truth(true, lambda: columns.known(name, kind))
 
 
 def _compare_strings(records: Records, name: str, sign: str, value: str) -> Mask:

@@ -22,7 +22,7 @@ from sememe.index.predicates import Where, fields_of
 from sememe.index.queries import Queries
 from sememe.index.scan import gather
 from sememe.index.segment import SegmentReader
-from sememe.kernels.select import select
+from sememe.kernels.select import Selection, select
 
 REMEMBERED = 4  # filters, of a byte a record and one a passage
 DIRECT = 256  # passages that pass a filter up to which all are scored by the finer codes, without a shortlist
@@ -47,14 +47,23 @@ class Scope:
         return None if self.records is None else self.segment.records.passage_mask(self.records)
 
     @property
+    def bits(self) -> NDArray[np.uint64] | None:
+        """The same, a bit a passage."""
+        return None if self._selection is None else self._selection.bits
+
+    @property
     def rows(self) -> NDArray[np.int64] | None:
         """Local rows of the passages, ascending; None where all may be found."""
-        return None if self.passages is None else select(self.passages, len(self.passages)).rows
+        return None if self.bits is None else select(self.bits, self.segment.passages).rows
 
-    @cached_property
+    @property
     def count(self) -> int:
         """How many passages may be found."""
-        return self.segment.passages if self.passages is None else int(np.count_nonzero(self.passages))
+        return self.segment.passages if self._selection is None else self._selection.passing
+
+    @cached_property
+    def _selection(self) -> Selection | None:
+        return None if self.passages is None else select(self.passages, self.segment.passages, 0)
 
     @cached_property
     def findable_records(self) -> int:
@@ -218,7 +227,7 @@ class Searcher:
         scopes = [scope for scope in self.scopes if scope.count]
         best = TopK(len(projected), min(k, sum(scope.count for scope in scopes)))
         for scope in scopes:
-            segment, allowed = scope.segment, scope.passages if masks else scope.rows
+            segment, allowed = scope.segment, scope.bits if masks else scope.rows
             scores, rows = kind.search(segment, quantizer, projected, k, allowed, scope.filtered, self.ef)
             if len(scopes) == 1 and is_ranking(scores, rows):
                 return scores, rows + segment.offset if segment.offset else rows
