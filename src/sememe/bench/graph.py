@@ -35,7 +35,7 @@ FILTERS = (("random", 0.5), ("random", 0.05), ("random", 0.005), ("near", 0.05),
 CONNECTIVITY, BUILD = 16, 100
 OURS = f"hnsw:{CONNECTIVITY},build={BUILD}"
 RECIPES = (f"int8 | {OURS}", f"fp16 | {OURS}", f"int8 | {OURS} | rescore:fp16", "int8 | flat")
-_QUERIES, _FEW = 100, 5  # queries put to a filtered search, and to one that calls back into Python
+_QUERIES, _FEW = 300, 5  # queries put to a filtered search, and to one that calls back into Python
 _SEEN = 0.01  # share of rows that pass from which a filter that calls back into Python is tried
 Mask = NDArray[np.bool_]
 

@@ -18,15 +18,18 @@ from sememe.errors import InputError
 from sememe.index.best import TopK
 from sememe.index.code_rows import CodeRows
 from sememe.kernels import native
-from sememe.kernels.select import Checked, select
+from sememe.kernels.select import select
 from sememe.kernels.symbols import SymbolScan
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
+    from sememe.index.storage.blockfile import BlockFile
+
 SCRATCH = 2 << 20  # bytes that the scores, or the gathered codes, of a block may take
 MOST_ROWS = 1 << 15  # rows in a block at most: a top k that was found early spares later blocks
 FEW = 8  # queries up to which rows that are plain numbers are multiplied where they lie, for each query anew
+COPIED = 1024  # rows of a file that are read rather than mapped, where that was asked for; more are mapped
 CHECKED = 64 << 10  # bytes under one checksum: what a gather verifies at least
 
 Ensure = Callable[[int, int], None]
@@ -125,10 +128,21 @@ def scan(
 
 
 def rescored(
-    fine: Any, Q: Vectors, codes: NDArray[np.uint8], file: Checked, rows: NDArray[np.int64], k: int
+    fine: Any, Q: Vectors, codes: NDArray[np.uint8], file: BlockFile, rows: NDArray[np.int64], k: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The ``k`` best of each query's ``rows`` ``(q, s)`` by finer codes in a file: scores and rows ``(q, k')``."""
+    if 0 < rows.size <= COPIED and file.copies_rows:
+        listed = np.sort(rows, axis=1)  # ties go to the lower row, so to the earlier copy
+        copies = file.copied_rows(listed.reshape(-1), codes.shape[1])
+        scores, places = _scored(fine, Q, copies, np.arange(rows.size).reshape(rows.shape), k)
+        return scores, listed.reshape(-1)[places]
     file.ensure_rows(rows.reshape(-1), codes.shape[1])
+    return _scored(fine, Q, codes, rows, k)
+
+
+def _scored(
+    fine: Any, Q: Vectors, codes: NDArray[np.uint8], rows: NDArray[np.int64], k: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     numbers = CodeRows.of(fine, Q, codes)
     if numbers is not None:
         return numbers.best(rows, k)

@@ -20,7 +20,7 @@ from sememe.index.impact import Impact
 from sememe.index.pipeline import Pipeline
 from sememe.index.predicates import Where, fields_of
 from sememe.index.queries import Queries
-from sememe.index.scan import gather
+from sememe.index.scan import COPIED
 from sememe.index.segment import SegmentReader
 from sememe.kernels.select import Selection, select
 
@@ -236,11 +236,10 @@ class Searcher:
         return best.result()
 
     def picked(self, rows: NDArray[np.int64]) -> int:
-        """How many rows of files a search read, about, whose answer is ``rows``."""
+        """How many rows of mapped files a search looked at, about, whose answer is ``rows``."""
         rescore = self.pipeline.rescore
-        return (
-            rows.size if rescore is None else rows.size + len(rows) * rescore.shortlist(rows.shape[1], self.oversample)
-        )
+        listed = 0 if rescore is None else len(rows) * rescore.shortlist(rows.shape[1], self.oversample)
+        return rows.size if listed <= COPIED else rows.size + listed
 
     def _rescored(self, Q: Vectors, rows: NDArray[np.int64], k: int) -> Ranked:
         """Score the shortlist ``rows`` again with the finer code and keep ``k``."""
@@ -254,8 +253,7 @@ class Searcher:
             segment = scope.segment
             here = (rows >= segment.offset) & (rows < segment.offset + segment.passages)
             for query in np.flatnonzero(here.any(axis=1)).tolist():
-                local = np.sort(rows[query, here[query]] - segment.offset)
-                codes = gather(segment.fine_codes, local, segment.ensure_fine)
-                scores = fine.scores(Q[query : query + 1], codes)[0]
-                best.offer(query, scores, local + segment.offset)
+                local = rows[query, here[query]] - segment.offset
+                scores, found = segment.rescored(fine, Q[query : query + 1], local[None], k)
+                best.offer(query, scores[0], found[0] + segment.offset)
         return best.result()

@@ -63,6 +63,8 @@ class SegmentReader:
             vectors = int(info.get("vectors", entry.rows))
             self.codes, self._codes_file = self._table("codes", int(info.get("code_bytes", 0)), vectors)
             self.fine_codes, self._fine_file = self._table("rescore", int(info.get("rescore_bytes", 0)), entry.rows)
+            if self._fine_file is not None:
+                self._fine_file.expect_few_rows()
             self._by_row = [*files.values(), *([self._fine_file] if self._fine_file is not None else [])]
             self.ragged = self._ragged(info)
             self.postings = self._postings(info)

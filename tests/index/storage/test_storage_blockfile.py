@@ -144,3 +144,52 @@ def test_a_foreign_trailer_is_refused(tmp_path):
     forged = FileEntry(entry.name, 3, entry.digest, digest_of(data[3:]))
     with pytest.raises(CorruptIndex, match="trailer"):
         BlockFile(FileSystem(), tmp_path, forged)
+
+
+def rows_file(folder, rows=5000, width=100):
+    table = np.random.default_rng(1).integers(0, 256, (rows, width), dtype=np.uint8)
+    return table, write(folder / "a-0-0.seg", table.tobytes())
+
+
+def test_copied_rows_are_the_rows_of_the_map(tmp_path):
+    table, entry = rows_file(tmp_path)
+    fs = Counting()
+    file = BlockFile(fs, tmp_path, entry)
+    assert not file.copies_rows  # nobody asked for it
+    file.expect_few_rows()
+    assert file.copies_rows
+    rows = np.array([4999, 0, 655, 656, 655])  # 655 lies across the end of a block
+    np.testing.assert_array_equal(file.copied_rows(rows, 100), table[rows])
+    assert fs.counts["pread"] == len(rows)
+    assert file.copied_rows(rows[:0], 100).shape == (0, 100)
+    with pytest.raises(CorruptIndex, match="were asked of"):
+        file.copied_rows(np.array([5000]), 100)
+    opened, before = fs.counts["open"], fs.counts["close"]
+    (tmp_path / entry.name).unlink()  # compaction elsewhere: what is open stays open
+    np.testing.assert_array_equal(file.copied_rows(rows[:1], 100), table[rows[:1]])
+    assert fs.counts["open"] == opened
+    del file
+    assert fs.counts["close"] == before + 1
+
+
+def test_rows_are_not_copied_from_a_file_that_is_gone(tmp_path):
+    table, entry = rows_file(tmp_path)
+    file = BlockFile(FileSystem(), tmp_path, entry)
+    (tmp_path / entry.name).unlink()
+    file.expect_few_rows()
+    assert not file.copies_rows
+    np.testing.assert_array_equal(file.verified_array("u1", table.shape), table)
+
+
+def test_copied_rows_are_checked(tmp_path):
+    _, entry = rows_file(tmp_path)
+    with (tmp_path / entry.name).open("r+b") as disk:
+        disk.seek(300_000)
+        byte = disk.read(1)
+        disk.seek(300_000)
+        disk.write(bytes([byte[0] ^ 1]))
+    file = BlockFile(FileSystem(), tmp_path, entry)
+    file.expect_few_rows()
+    file.copied_rows(np.array([0, 4999]), 100)
+    with pytest.raises(CorruptIndex, match="block at offset 262144"):
+        file.copied_rows(np.array([3000]), 100)

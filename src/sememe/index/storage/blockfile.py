@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import weakref
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -202,7 +204,7 @@ class BlockFile:
         self._table: NDArray[np.uint64] = np.frombuffer(footer[: -_TRAILER.size], dtype="<u8")
         self._checked = np.full(len(self._table), verify == "off")
         self._all_checked = verify == "off"
-        self._scattered = False
+        self._scattered = self._copied = False
         if verify == "full":
             self.verify_all()
 
@@ -255,6 +257,33 @@ class BlockFile:
         self._fs.advise(self._map, scattered=True)
         self._scattered = True
 
+    def expect_few_rows(self) -> None:
+        """Let ``copied_rows`` read from the file instead of the map, so that few rows leave no pages in memory."""
+        self._copied = True
+
+    @property
+    def copies_rows(self) -> bool:
+        """Whether ``copied_rows`` can be asked for; looks for the file once."""
+        return self._copied and self._descriptor is not None
+
+    @cached_property
+    def _descriptor(self) -> int | None:
+        descriptor = self._fs.open_rows(self.path)
+        if descriptor is not None:
+            weakref.finalize(self, self._fs.shut, descriptor)
+        return descriptor
+
+    def copied_rows(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
+        """Checked copies of some rows of ``width`` bytes: uint8 ``(m, width)``."""
+        assert self._descriptor is not None
+        if len(rows) and (int(rows.min()) < 0 or (int(rows.max()) + 1) * width > self.length):
+            raise self._outside(int(rows.min()) * width, (int(rows.max()) + 1) * width)
+        self.ensure_rows(rows, width)
+        data = self._fs.read_rows(self._descriptor, (rows * width).tolist(), width)
+        if len(data) != len(rows) * width:
+            raise self._corrupt("the file has become shorter")
+        return np.frombuffer(data, dtype=np.uint8).reshape(len(rows), width)
+
     def release(self) -> None:
         """Give back the memory of what was read; what was checked stays checked, and arrays stay valid."""
         self._fs.release(self._map)
@@ -272,6 +301,8 @@ class BlockFile:
                 raise self._corrupt(f"the block at offset {block * BLOCK} is damaged")
             self._checked[block] = True
         self._all_checked = bool(self._checked.all())
+        if self._copied:
+            self.release()
 
     def _outside(self, start: int, stop: int) -> StorageError:
         if not len(self._map):  # an open file has at least its trailer

@@ -247,6 +247,20 @@ class FileSystem:
                 self.shut(descriptor)
         return memoryview(self.read(path))
 
+    def open_rows(self, path: Path) -> int | None:
+        """A descriptor for `read_rows`; None where the system cannot read at a place, or the name is gone."""
+        if not hasattr(os, "pread"):
+            return None
+        try:
+            with _explained("read", path):
+                return self._open_regular(path)
+        except Missing:
+            return None
+
+    def read_rows(self, descriptor: int, starts: list[int], width: int) -> bytes:
+        """``width`` bytes from each of some places of a file, one after the other."""
+        return b"".join([self.call("pread", descriptor, width, start) for start in starts])
+
     def advise(self, mapped: memoryview, scattered: bool, start: int = 0, length: int = 0) -> None:
         """Tell the system how a map will be read: here and there, or, not ``scattered``, that range at once."""
         # Where the file is in memory, or the system takes no advice, nothing is lost.
