@@ -15,6 +15,7 @@ from sememe.codec.floating import FP16, FP32
 from sememe.codec.integer import Int8
 from sememe.contracts import Codes, Vectors
 from sememe.kernels.rescore import Table, rescore
+from sememe.kernels.row_scan import row_scan
 from sememe.kernels.select import Checked, Filter, best_selected
 
 Found = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -55,6 +56,11 @@ class CodeRows:
     ) -> Found:
         """The ``k`` best of each query's ``rows`` ``(q, c)``; ``coarse`` and ``margin`` as for ``kernels.rescore``."""
         scores, found, _ = rescore(self.values, self.queries, rows, k, coarse=coarse, margin=margin)
+        return self._whole(scores), found
+
+    def best_of_all(self, k: int) -> Found:
+        """The ``k`` best of all rows."""
+        scores, found = row_scan(self.values, self.queries, k)
         return self._whole(scores), found
 
     def best_allowed(

@@ -102,10 +102,12 @@ def scan(
         verify(codes, rows, ensure)
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = compiled.topk(codes, k, rows, core)
         return found
-    if rows is not None and core is not None and len(Q) <= FEW:
+    if core is not None and n and 0 < len(Q) <= FEW:
         numbers = CodeRows.of(quantizer, Q, codes)
         if numbers is not None:
             verify(codes, rows, ensure)
+            if rows is None:
+                return numbers.best_of_all(k)
             return numbers.best(np.broadcast_to(rows, (len(Q), len(rows))), k)
     best = TopK(len(Q), min(k, n if rows is None else len(rows)))
     score = quantizer.scorer(Q)

@@ -19,6 +19,7 @@ void bind_text_vectors(nb::module_& m);
 void bind_fastscan(nb::module_& m);
 void bind_graph(nb::module_& m);
 void bind_rescore(nb::module_& m);
+void bind_row_scan(nb::module_& m);
 void bind_row_steps(nb::module_& m);
 void bind_select(nb::module_& m);
 void bind_product(nb::module_& m);
@@ -50,6 +51,7 @@ NB_MODULE(_native, m) {
   bind_fastscan(m);
   bind_graph(m);
   bind_rescore(m);
+  bind_row_scan(m);
   bind_row_steps(m);
   bind_select(m);
   bind_product(m);

@@ -1,4 +1,4 @@
-// Exact inner products of a query with rows picked out of a table of float vectors.
+// Exact inner products of a query with rows of a table of vectors, picked out or one after the other.
 #pragma once
 
 #include <cstdint>
@@ -19,3 +19,6 @@ struct Rows {
 // out[i] = query . row pick[i]. Sums run in 64 lanes (dimension j in lane j % 64) that are then folded in halves, so the
 // result is the same at every level.
 SEMEME_DECLARE(void dot_rows(const Rows& rows, const float* query, const int64_t* pick, int64_t count, float* out);)
+
+// The same for `count` rows that lie one after the other, from `first` on.
+SEMEME_DECLARE(void dot_stretch(const Rows& rows, const float* query, int64_t first, int64_t count, float* out);)
