@@ -329,6 +329,30 @@ def test_hnsw_works_over_vectors(data: Vectors, queries: Vectors, tmp_path: Path
     assert recall(index.search(queries, 10)[1], exact(data[:4000], queries, 10)) > 0.9
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        *("fp32 | flat", "int8 | flat", "rabitq:2 | ivf:8", "int4 | cascade", "pq:4 | hnsw"),
+        *("int4 | cascade | rescore:fp16", "rabitq:2 | flat | rescore:int8", "pq:4 | cascade"),
+    ],
+)
+def test_queries_that_overflow_or_are_none(recipe: str, data: Vectors, tmp_path: Path) -> None:
+    """Products of huge numbers have no order: such rows are not found, and other queries do not notice."""
+    index = VectorIndex.build(tmp_path / "v", data[:5000], recipe)
+    index.add(data[5000:5100])
+    for k in (3, 300):
+        alone, rows = index.search(data[:1], k)
+        mixed = index.search(np.vstack([data[:1], np.full((1, D), 3e38, dtype=np.float32)]), k)
+        assert mixed[1].shape == (2, k) and mixed[1].max() < 5100
+        np.testing.assert_allclose(mixed[0][0], alone[0], rtol=1e-4, atol=1e-5)
+        for allow in (None, np.arange(5100) % 2 == 0, np.arange(5100) < 40):
+            none = index.search(data[:0], k, allow=allow)
+            assert none[0].shape == none[1].shape == (0, k)
+            found = index.search(np.full((2, D), -3e38, dtype=np.float32), k, allow=allow)[1]
+            assert allow is None or allow[found[found >= 0]].all()
+        np.testing.assert_array_equal(index.search(data[:1], k, oversample=1 << 62)[1].shape, rows.shape)
+
+
 def test_bad_input_is_refused_in_one_line(data: Vectors, queries: Vectors, tmp_path: Path) -> None:
     holed = data[:3000].copy()
     holed[2345, 3] = np.nan
@@ -374,6 +398,7 @@ def test_bad_input_is_refused_in_one_line(data: Vectors, queries: Vectors, tmp_p
         ({"rows": [0.5]}, "whole numbers"),
         ({"rows": [1], "allow": np.ones(N, bool)}, "both given"),
         ({"oversample": 0}, "oversample"),
+        ({"probes": 2.5}, "probes"),
         ({"threads": 0}, "threads"),
     ):
         with pytest.raises(InputError, match=message):

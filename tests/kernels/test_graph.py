@@ -158,3 +158,13 @@ def test_faults():
         LinkGraph.build(np.zeros((2, 20_000), dtype=np.int8), 4, 10)
     with native.using("numpy"), pytest.raises(MissingDependency, match="native core"):
         graph.search(rows, Q, 5, 5)
+
+
+def test_more_rows_may_be_asked_for_than_there_are():
+    rows = table_of(70, 16, 3)
+    graph, query = LinkGraph.build(rows, 8, 20), np.ones((3, 16))
+    found = graph.search(rows, query, 1 << 40, 1 << 40)[1]
+    assert found.shape == (3, 70)
+    allow = select(np.arange(70) % 2 == 0, 70).bits
+    some = graph.search(rows, query, 1 << 40, 1 << 40, allow=allow)[1]
+    assert some.shape == (3, 35) and not (some % 2).any()

@@ -66,3 +66,15 @@ def test_no_rows_no_queries_and_what_does_not_fit():
     for queries, k in ((np.ones((1, 5), dtype=np.float32), 3), (np.ones((1, 4), dtype=np.float32), 0)):
         with pytest.raises(InputError, match="do not fit together"):
             row_scan(table(np.int8, 9, 4), queries, k)
+
+
+def test_rows_that_all_score_alike_take_no_more_memory_than_others():
+    """A row that only equals the last of the best is not kept: each would take 16 bytes a query."""
+    resource = pytest.importorskip("resource")
+    X, Q = table(np.int8, 2_000_000, 2), np.zeros((8, 2), dtype=np.float32)
+    row_scan(X[:1000], Q, 5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scores, rows = row_scan(X, Q, 5)
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # KiB
+    assert (rows == np.arange(5)).all() and not scores.any()
+    assert native.core() is None or grown < 100_000

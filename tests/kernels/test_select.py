@@ -9,7 +9,7 @@ from sememe.codec import Binary, Int4, Int8, Power
 from sememe.errors import InputError
 from sememe.kernels import native
 from sememe.kernels.fastscan import NibbleBlocks
-from sememe.kernels.select import all_marked, as_mask, select
+from sememe.kernels.select import all_marked, as_mask, best_selected, select
 
 COMPILED = [name for name in native.levels() if name != "numpy"]
 needs_core = pytest.mark.skipif(not COMPILED, reason="the native core was not built here")
@@ -138,3 +138,15 @@ def test_marked_blocks(level):
             assert not all_marked(full, np.array([-1]), width, block)
             assert not all_marked(full, np.array([0, blocks * block]), width, block)
             assert not all_marked(full, np.array([2**62 // width]), width, block)
+
+
+@pytest.mark.parametrize("level", native.levels())
+def test_rows_whose_score_is_no_number_come_last(level):
+    vectors = np.arange(40, dtype=np.float32).reshape(20, 2)
+    vectors[3], vectors[7] = np.inf, -np.inf
+    with native.using(level):
+        _, found = best_selected(vectors, np.array([[1, -1]], np.float32), np.ones(20, dtype=bool), 20, 20)
+    assert found is not None
+    scores, rows = found
+    assert rows[0, -2:].tolist() == [3, 7] and np.isneginf(scores[0, -2:]).all()
+    assert rows[0, :-2].tolist() == [row for row in range(20) if row not in (3, 7)]

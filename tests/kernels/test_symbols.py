@@ -162,6 +162,27 @@ def test_threads_do_not_change_the_answer(monkeypatch):
 
 
 @needs_core
+@pytest.mark.parametrize("level", COMPILED)
+def test_what_has_no_order_is_not_found(level):
+    """A damaged scale, or a query that overflowed on its way, must not make the answer longer than what was scored."""
+    rng = np.random.default_rng(4)
+    codes = rng.integers(0, 256, (300, 34), dtype=np.uint8)
+    codes[:, 32:] = np.array([0, 0x3F], dtype=np.uint8)  # bfloat16, one half
+    codes[20:, 32:] = 255  # NaN
+    levels = np.arange(256) - 128.0
+    for count in (1, 5):
+        ask = lambda weights, tail: SymbolScan(  # noqa: E731
+            weights, np.zeros(len(weights)), levels, 8, True, tail, 32 if tail != "none" else 0
+        )
+        with native.using(level):
+            scores, rows = ask(rng.standard_normal((count, 32)), "bfloat16").topk(codes, 50)
+            assert rows.shape == scores.shape == (count, 20)
+            assert all(sorted(line) == list(range(20)) for line in rows.tolist())
+            for bad in (np.nan, np.inf):
+                assert ask(np.full((count, 32), bad), "none").topk(codes, 50)[1].shape == (count, 0)
+
+
+@needs_core
 def test_wrong_arguments_are_refused():
     codes = np.zeros((4, 3), dtype=np.uint8)
     scan_of = SymbolScan(np.ones((1, 8)), np.zeros(1), np.arange(16.0), 4)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from sememe.index.storage.blockfile import BlockFile
 
 ALIGN = 64
+NUMBERS = "biuf"  # kinds of arrays that are stored: truth values, whole numbers, floats
+OFFSETS = (np.uint32, np.int64)  # what `narrow` makes of numbers that are not negative
 Layout = dict[str, list[Any]]
 
 
@@ -50,7 +52,9 @@ class Lazy:
 
     def __init__(self, file: BlockFile, dtype: str, length: int, offset: int) -> None:
         self.dtype = np.dtype(dtype)
-        if self.dtype.hasobject or length < 0 or offset < 0 or offset + length * self.dtype.itemsize > file.length:
+        if self.dtype.kind not in NUMBERS or offset % self.dtype.itemsize:  # compiled loops may count on both
+            raise CorruptIndex(f"an array of {dtype!r} at byte {offset} is none of ours", fix="run: sememe verify")
+        if length < 0 or offset < 0 or offset + length * self.dtype.itemsize > file.length:
             raise CorruptIndex("an array lies outside its file", fix="run: sememe verify")
         self._file, self._length, self._offset = file, length, offset
         self._view: NDArray[Any] = (
@@ -93,7 +97,7 @@ class Lazy:
             raise CorruptIndex(f"stretches that leave an array of {self._length}", fix="run: sememe verify")
         for start, stop in zip(starts, stops):
             self._file.ensure(self._offset + start, self._offset + stop)
-        view = memoryview(self._view)
+        view = self._view.data
         return [bytes(view[start:stop]) for start, stop in zip(starts, stops)]
 
     def all(self) -> NDArray[Any]:
@@ -132,13 +136,16 @@ class Packed:
     def __contains__(self, name: object) -> bool:
         return name in self._layout
 
-    def get(self, name: str) -> Lazy:
-        """The array of that name."""
+    def get(self, name: str, *types: type[np.generic]) -> Lazy:
+        """The array of that name, of one of the ``types``: any, where none are given."""
         try:
             dtype, length, offset = self._layout[name]
-            return Lazy(self._file, str(dtype), int(length), int(offset))
+            array = Lazy(self._file, str(dtype), int(length), int(offset))
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptIndex(f"the array {name!r} is missing or malformed ({error})") from None
+        if types and array.dtype not in types:
+            raise CorruptIndex(f"the array {name!r} is of type {array.dtype}", fix="run: sememe verify")
+        return array
 
 
 def encode_text(text: str) -> bytes:
@@ -191,7 +198,7 @@ class Strings:
         """The strings a ``StringsWriter`` stored under ``name``."""
         if f"{name}.offsets" not in packed:
             return cls(None, None, length)
-        return cls(packed.get(f"{name}.data"), packed.get(f"{name}.offsets"), length)
+        return cls(packed.get(f"{name}.data", np.uint8), packed.get(f"{name}.offsets", *OFFSETS), length)
 
     def __len__(self) -> int:
         return self._length
@@ -216,7 +223,10 @@ class Strings:
     def whole(self) -> tuple[NDArray[np.uint8], NDArray[Any]] | None:
         """All bytes, and the offsets ``(length + 1,)``; None where every string is empty."""
         if self._whole is None and self._data is not None and self._offsets is not None:
-            self._whole = self._data.all(), self._offsets.all()
+            data, ends = self._data.all(), self._offsets.all()
+            if ends[0] != 0 or ends[-1] > len(data) or (ends[1:] < ends[:-1]).any():
+                raise CorruptIndex("stored strings contradict each other", fix="run: sememe verify")
+            self._whole = data, ends
         return self._whole
 
     def find(self, wanted: list[str]) -> NDArray[np.int64]:

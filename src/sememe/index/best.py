@@ -74,6 +74,18 @@ class TopK:
         return np.ascontiguousarray(self.scores[:, :width]), np.ascontiguousarray(rows[:, :width])
 
 
+def stacked(
+    parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Rankings ``(1, k')`` of single queries as one ``(q, k')``; shorter lines end in -inf and -1."""
+    wide = max((scores.shape[1] for scores, _ in parts), default=0)
+    all_scores = np.full((len(parts), wide), -np.inf, dtype=np.float32)
+    all_rows = np.full((len(parts), wide), NO_ROW, dtype=np.int64)
+    for line, (scores, rows) in enumerate(parts):
+        all_scores[line, : scores.shape[1]], all_rows[line, : rows.shape[1]] = scores[0], rows[0]
+    return all_scores, all_rows
+
+
 def is_ranking(scores: NDArray[np.float32], rows: NDArray[np.int64]) -> bool:
     """Whether every line ``(q, k)`` is full and strictly falls: what a merge would only leave as it is."""
     return bool((scores[:, 1:] < scores[:, :-1]).all()) and (not rows.size or int(rows.min()) >= 0)

@@ -17,6 +17,7 @@ from sememe.catalog import Paper, register
 from sememe.contracts import Vectors
 from sememe.errors import CorruptIndex, InputError
 from sememe.index.arrays import Layout, layout_of
+from sememe.index.best import stacked
 from sememe.index.cascade import CANDIDATES
 from sememe.index.code_rows import CodeRows, Found
 from sememe.index.scan import Allowed, is_mask, scan
@@ -169,11 +170,10 @@ class CascadeKind:
         if codes is not None:
             segment.ensure_code_rows(found.reshape(-1))
             return codes.best(found, k, coarse, self.margin)
-        parts = [
+        return stacked([
             scan(quantizer, Q[query : query + 1], segment.codes, k, np.sort(some), segment.ensure_codes)
             for query, some in enumerate(found)
-        ]
-        return np.concatenate([scores for scores, _ in parts]), np.concatenate([best for _, best in parts])
+        ])  # fmt: skip
 
 
 def _chosen(rows: Allowed | None, n: int, few: int) -> tuple[NDArray[np.uint64] | None, NDArray[np.int64] | None]:

@@ -71,4 +71,8 @@ class CodeRows:
         return bits, None if found is None else (self._whole(found[0]), found[1])
 
     def _whole(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
-        return scores if self.constants is None else scores + self.constants
+        if self.constants is None:
+            return scores
+        whole: NDArray[np.float32] = scores + self.constants
+        whole[np.isnan(whole)] = -np.inf  # of a query whose products overflow: what has no order counts as the least
+        return whole

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from sememe.contracts import Value
 from sememe.errors import CorruptIndex, InputError
-from sememe.index.arrays import Packed, Strings, StringsWriter, narrow
+from sememe.index.arrays import OFFSETS, Lazy, Packed, Strings, StringsWriter, narrow
 from sememe.index.ranges import SORT_AFTER, Order
 
 EPOCH = datetime.date(1970, 1, 1).toordinal()
@@ -132,6 +132,9 @@ def _tags(column: _Column, rows: int) -> dict[str, NDArray[Any]]:
     return {"offsets": offsets, "values": codes, "present": np.packbits(present), **words}
 
 
+# What the parts of a column are, whatever a file says; the values of numbers are floats.
+_STORED = {"values": (np.int32,), "offsets": OFFSETS, "present": (np.uint8,)}
+
 _ENCODE: dict[str, Callable[[_Column, int], dict[str, NDArray[Any]]]] = {
     "number": _numbers,
     "date": _dates,
@@ -193,12 +196,15 @@ class Columns:
         """The dictionary behind the codes of a text or tags column."""
         assert self._packed is not None
         position = self._positions[name, kind]
-        count = int(self._packed.get(f"{position}.count").all()[0])
+        count = int(self._packed.get(f"{position}.count", np.int64).slice(0, 1)[0])
         return Strings.of(self._packed, f"{position}.words", count)
 
     def offsets(self, name: str) -> NDArray[Any]:
         """Where the tags of each record begin, ``(rows + 1,)``."""
-        return self._part(name, "tags", "offsets", self.rows + 1)
+        offsets = self._part(name, "tags", "offsets", self.rows + 1)
+        if int(offsets.max()) > len(self._array(name, "tags", "values")):
+            raise CorruptIndex(f"metadata field {name!r} names tags that are not there")
+        return offsets
 
     def present(self, name: str) -> NDArray[np.bool_]:
         """Which records have a (possibly empty) list of tags."""
@@ -206,31 +212,38 @@ class Columns:
         return np.unpackbits(bits, count=self.rows).astype(bool)
 
     def _part(self, name: str, kind: str, part: str, length: int | None) -> NDArray[Any]:
-        assert self._packed is not None
-        array = self._packed.get(f"{self._positions[name, kind]}.{part}").all()
+        array = self._array(name, kind, part).all()
         if length is not None and len(array) != length:
             raise CorruptIndex(f"metadata field {name!r} has {len(array)} values for {self.rows} records")
         return array
+
+    def _array(self, name: str, kind: str, part: str) -> Lazy:
+        assert self._packed is not None
+        types = (np.float64,) if kind == "number" else _STORED[part]
+        return self._packed.get(f"{self._positions[name, kind]}.{part}", *types)
 
     def metadata(self, row: int) -> dict[str, Value]:
         """The metadata of one record, with the types it was given."""
         assert self._packed is not None or not self._positions
         found: dict[str, Value] = {}
         for name, kind in self._positions:
-            value = self._value(name, kind, row)
+            try:
+                value = self._value(name, kind, row)
+            except (ValueError, OverflowError) as error:  # a date that no calendar has, a whole number that is infinite
+                if isinstance(error, CorruptIndex):
+                    raise
+                raise CorruptIndex(f"metadata field {name!r} of record {row}: {error}") from None
             if value is not None:
                 found[name] = value
         return found
 
     def _value(self, name: str, kind: str, row: int) -> Value | None:
-        assert self._packed is not None
-        prefix = self._positions[name, kind]
-        values = self._packed.get(f"{prefix}.values")
+        values = self._array(name, kind, "values")
         if kind == "tags":
-            bits = self._packed.get(f"{prefix}.present").slice(row // 8, row // 8 + 1)
+            bits = self._array(name, kind, "present").slice(row // 8, row // 8 + 1)
             if not (int(bits[0]) >> (7 - row % 8)) & 1:
                 return None
-            start, stop = self._packed.get(f"{prefix}.offsets").slice(row, row + 2).tolist()
+            start, stop = self._array(name, kind, "offsets").slice(row, row + 2).tolist()
             words = self.words(name, kind)
             return [words[code] for code in values.slice(start, stop).tolist()]
         value = values.slice(row, row + 1)[0].item()

@@ -63,7 +63,10 @@ class Usearch:
 
     def open(self, buffer: NDArray[np.uint8], n: int, dim: int) -> Any:
         """The engine's view of verified bytes."""
-        index = _engine().Index.restore(buffer, view=True)
+        try:
+            index = _engine().Index.restore(buffer, view=True)
+        except (ValueError, RuntimeError):
+            index = None
         if index is None or len(index) != n or index.ndim != self._width(dim):
             raise CorruptIndex("the graph does not fit its segment", fix="run: sememe compact to build it again")
         return index

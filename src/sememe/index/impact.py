@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
 from sememe.errors import CorruptIndex, InputError
-from sememe.index.arrays import Packed, narrow
+from sememe.index.arrays import OFFSETS, Packed, narrow
 from sememe.index.inverted import Inverted
 from sememe.index.postings import Arrays, Postings
 from sememe.kernels.impact import BLOCK, ImpactLists, order
@@ -89,8 +89,10 @@ class ImpactPostings(Postings):
     """The impact-ordered lists of one segment of ``passages`` passages."""
 
     def _open(self, packed: Packed) -> None:
-        names = ("starts", "rows", "codes", "scales", "own", "own_codes")
-        self._starts, self._rows, self._codes, self._scale, self._own, self._own_codes = map(packed.get, names)
+        self._starts, self._scale = packed.get("starts", *OFFSETS), packed.get("scales", np.float32)
+        self._rows, self._codes = packed.get("rows", np.uint16), packed.get("codes", np.uint8)
+        self._own = packed.get("own", np.uint16 if self.count <= 1 << 16 else np.uint32)
+        self._own_codes = packed.get("own_codes", np.uint8)
         self._blocks = -(-self.passages // BLOCK)
         sizes = {len(part) for part in (self._rows, self._codes, self._own, self._own_codes)}
         if len(self._starts) != self._blocks * self.count + 1 or len(self._scale) != self.count or len(sizes) != 1:
@@ -104,6 +106,8 @@ class ImpactPostings(Postings):
             at = block * self.count + number
             start, stop = self._starts.slice(at, at + 2).tolist()
             here = self._rows.slice(start, stop).astype(np.int64)
+            if len(here) and int(here.max()) >= self.passages - block * BLOCK:
+                raise CorruptIndex("a posting names a passage that is not there", fix="run: sememe verify")
             ascending = np.argsort(here, kind="stable")
             rows.append(here[ascending] + block * BLOCK)
             codes.append(self._codes.slice(start, stop)[ascending])

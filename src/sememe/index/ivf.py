@@ -223,7 +223,8 @@ class Ivf:
                 _verify(ensure, segment.codes.shape[1], bounds[chosen], bounds[chosen + 1])
                 ensure = None
             candidates = lists.rows(at if places is None else places[at])
-            scores[query], found[query] = scan(quantizer, Q[query : query + 1], segment.codes, k, candidates, ensure)
+            values, best = scan(quantizer, Q[query : query + 1], segment.codes, k, candidates, ensure)
+            scores[query, : values.shape[1]], found[query, : best.shape[1]] = values[0], best[0]
         return scores, found
 
 

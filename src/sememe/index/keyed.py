@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
 from sememe.contracts import Vectors, as_vectors, unit_rows
-from sememe.errors import InputError
+from sememe.errors import CorruptIndex, InputError
 from sememe.index import keyed_parts
 from sememe.index.arrays import decode_text, encode_text
 from sememe.index.keyed_files import read_table
@@ -144,7 +144,12 @@ class KeyedVectors:
         table, keys, offsets = (self._parts.get(name) for name in ("table", "keys", "offsets"))
         mask = len(table) - 1
         at = xxhash.xxh3_64_intdigest(key) & mask
-        while (row := int(table[at])) >= 0:
+        for _ in range(len(table)):  # a table half full has free places; a damaged one may not
+            row = int(table[at])
+            if row < 0:
+                return -1
+            if row >= len(self):
+                raise CorruptIndex(f"the table of words names row {row} of {len(self)}", fix="get the store anew")
             start, stop = int(offsets[row]), int(offsets[row + 1])
             if stop - start == len(key) and keys[start:stop].tobytes() == key:
                 return row
@@ -234,8 +239,8 @@ class KeyedVectors:
             rough, found = codes.topk(turned, levels, min(wanted, len(self)))
             rows, cosines = self._best(unit[0], np.sort(found[0]), k)
             # No row that was left out can be better than this, give or take float32's own rounding.
-            reach = float(rough[0, -1]) + min(error, most) + 1e-6 if len(rough[0]) < len(self) else -np.inf
-            if not len(rows) or cosines[-1] >= reach:
+            reach = float(rough[0, -1]) + min(error, most) + 1e-6
+            if not len(rows) or len(rough[0]) == len(self) or cosines[-1] >= reach:
                 return rows, cosines
             wanted *= 4
 

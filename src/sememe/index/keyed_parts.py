@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from sememe.index.storage.blockfile import BlockFile
 
 _KIND = "keyed-vectors-2"
+_FARTHEST = 8.0  # from a unit row to what its code stands for: no row is even near
+_TYPES: dict[str, type[np.generic]] = {
+    "keys": np.uint8, "offsets": np.int64, "table": np.int32, "ends": np.int64, "rows": np.int32, "counts": np.int32,
+    "loose": np.int32, "turn": np.float32,
+}  # fmt: skip
 
 
 class Rows:
@@ -32,7 +37,10 @@ class Rows:
         """Rows by number."""
         if self._file is not None:
             self._file.ensure_rows(rows, self.array.strides[0])
-        return self.array[rows]
+        try:
+            return self.array[rows]
+        except IndexError as error:
+            raise CorruptIndex(f"a table names a row that is not there ({error})", fix="get the store anew") from None
 
     def all(self) -> NDArray[Any]:
         """Every row."""
@@ -65,7 +73,7 @@ class Parts:
         """A small array: ``keys``, ``offsets``, ``table``, ``ends``, ``rows``, ``counts``, ``loose`` or ``turn``."""
         if name not in self.small:
             assert self.packed is not None
-            self.small[name] = self.packed.get(name).all()
+            self.small[name] = self.packed.get(name, _TYPES[name]).all()
         return self.small[name]
 
     def outlying(self) -> NDArray[np.float32]:
@@ -84,8 +92,7 @@ def save(parts: Parts, path: str | PathLike[str], *, overwrite: bool) -> None:
     from sememe.index.storage.store import Store
 
     with Store.create(path, {"kind": _KIND}, overwrite=overwrite) as store, store.begin() as transaction:
-        names = ("keys", "offsets", "table", "ends", "rows", "counts", "loose", "turn")
-        words, layout = write_packed(transaction, "words", {name: parts.get(name) for name in names})
+        words, layout = write_packed(transaction, "words", {name: parts.get(name) for name in _TYPES})
         files = {
             "words": words,
             "vectors": transaction.write("vectors", parts.vectors.all()),
@@ -127,11 +134,14 @@ def load(path: str | PathLike[str]) -> Parts:
                 raise CorruptIndex(f"{name} have {file.length} bytes for {shape} numbers", where=str(path))
             tables[name] = Rows(file.array(kind, shape), file)
         packed = Packed(store.file(files["words"]), body["layout"])
-        if len(packed.get("offsets")) != n + 1 or len(packed.get("ends")) != BUCKETS + 1:
+        slots = len(packed.get("table"))
+        if len(packed.get("offsets")) != n + 1 or len(packed.get("ends")) != BUCKETS + 1 or slots & (slots - 1):
             raise CorruptIndex(f"the words do not fit {n} vectors", where=str(path), fix="get or make the store anew")
-        lengths = (int(body["lengths"][0]), int(body["lengths"][1]))
+        lengths, away = (int(body["lengths"][0]), int(body["lengths"][1])), float(body["error"])
+        if not 0 <= away <= _FARTHEST:
+            raise CorruptIndex(f"the codes cannot be {away} away from their rows", where=str(path))
         return Parts(
-            tables["vectors"], tables["codes"], float(body["error"]), tables.get("grams"), lengths,
+            tables["vectors"], tables["codes"], away, tables.get("grams"), lengths,
             dict(body["report"]), packed=packed,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
 from sememe.contracts import Ragged, Vectors
-from sememe.errors import InputError
+from sememe.errors import CorruptIndex, InputError
 from sememe.index import pooling, ragged
 from sememe.index.best import TopK
 from sememe.index.scan import gather, verify
 from sememe.kernels import native
 from sememe.kernels.maxsim import best_sums, blocks
 
+_BUDGETS = (8, 32)  # vectors a passage that a planner measures
 SCRATCH = 1 << 20  # inner products at a time: 4 MiB of float32
 Ranked = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -67,6 +68,11 @@ class MultiVector:
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
                 raise InputError(f"multivector {name} must be a whole number from 1 to {high:,}, got {value!r}")
         self.pooling, self.probe, self.candidates = pool, probe, candidates
+
+    @classmethod
+    def sweep_tokens(cls, count: float) -> list[str]:
+        """Budgets worth measuring where the median passage has ``count`` vectors, the smallest first, at last all."""
+        return [*(f"multivector:{budget}" for budget in _BUDGETS if 2 * budget <= count), "multivector"]
 
     def pool(self, tokens: Ragged) -> Ragged:
         """The vectors that are stored of passages' token vectors: unit rows, within the budget."""
@@ -143,6 +149,16 @@ def _scored(
     segment: Any, quantizer: Any, Q: Ragged, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """MaxSim of queries with ascending passages: some of the rows, and scores ``(q, their number)``, block by block."""
+    try:
+        if len(Q.values):
+            yield from _blocks_scored(segment, quantizer, Q, rows)
+    except IndexError as error:
+        raise CorruptIndex(f"the codes of the vectors are damaged: {error}", fix="run: sememe verify") from None
+
+
+def _blocks_scored(
+    segment: Any, quantizer: Any, Q: Ragged, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     offsets = segment.ragged.offsets
     core = native.core()
     compiled = None if core is None else quantizer.native_maxsim(Q.values)

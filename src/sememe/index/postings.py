@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sememe.errors import CorruptIndex
-from sememe.index.arrays import Lazy, Packed, Strings, StringsWriter, encode_text, narrow
+from sememe.index.arrays import OFFSETS, Lazy, Packed, Strings, StringsWriter, encode_text, narrow
 from sememe.kernels.impact import ImpactLists
 from sememe.kernels.sparse import Lengths, SparseLists
 
@@ -136,6 +136,13 @@ def _encode_values(
     return {"values": np.clip(np.rint(steps), 0, 255).astype(np.uint8), "scales": scales}
 
 
+_VALUES: dict[str, tuple[type[np.generic], ...]] = {
+    "counts": (np.uint8, np.uint16),
+    "fp16": (np.float16,),
+    "u8": (np.uint8,),
+}
+
+
 class Postings:
     """The inverted lists of one segment of ``passages`` passages."""
 
@@ -143,8 +150,8 @@ class Postings:
         self.passages, self.named, self.weights = passages, bool(info["named"]), str(info["weights"])
         self.count = int(info["terms"])
         self._terms = Strings.of(packed, "terms", self.count) if self.named else None
-        self._columns = None if self.named else packed.get("columns")
-        self._lengths = packed.get("lengths")
+        self._columns = None if self.named else packed.get("columns", np.int64)
+        self._lengths = packed.get("lengths", np.uint32)
         self._scales: Lazy | None = None
         if len(self._lengths) != passages:
             raise CorruptIndex("the postings do not fit their segment", fix="run: sememe verify")
@@ -155,9 +162,13 @@ class Postings:
         self._words: tuple[tuple[float, float], Any] | None = None
 
     def _open(self, packed: Packed) -> None:
-        self._starts, self._rows, self._values = (packed.get(name) for name in ("starts", "rows", "values"))
+        # Compiled loops read these as they lie, so a row that could be negative is refused with its type.
+        if self.weights not in _VALUES:
+            raise CorruptIndex(f"the postings hold {self.weights!r}, which is none of ours", fix="run: sememe verify")
+        self._starts, self._rows = packed.get("starts", *OFFSETS), packed.get("rows", np.uint32)
+        self._values = packed.get("values", *_VALUES[self.weights])
         if self.weights == "u8":
-            self._scales = packed.get("scales")
+            self._scales = packed.get("scales", np.float32)
         if len(self._starts) != self.count + 1:
             raise CorruptIndex("the postings do not fit their segment", fix="run: sememe verify")
         self._checked = np.append(np.zeros(self.count, dtype=bool), True)  # the last is that of number -1
@@ -183,10 +194,13 @@ class Postings:
     def postings(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The passages of a term, ascending, and its counts or weights there."""
         start, stop = self._starts.slice(number, number + 2).tolist()
+        rows = self._rows.slice(start, stop).astype(np.int64)
         values = self._values.slice(start, stop).astype(np.float32)
+        if len(rows) and int(rows.max()) >= self.passages:
+            raise CorruptIndex("a posting names a passage that is not there", fix="run: sememe verify")
         if self._scales is not None:
             values *= self._scales.slice(number, number + 1)[0]
-        return self._rows.slice(start, stop).astype(np.int64), values
+        return rows, values
 
     def scales(self, numbers: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """What a step of each term's codes stands for, ``(t,)``; None where weights are not codes."""
@@ -200,8 +214,10 @@ class Postings:
         if not self._checked[numbers].all() and not self._check(numbers):
             return None
         if self._lists is None and self._starts.dtype == np.uint32:
-            rows, values = self._rows.unverified, self._values.unverified
-            self._lists = SparseLists(rows, values, self.weights, self._starts.all(), self.passages)
+            rows, values, starts = self._rows.unverified, self._values.unverified, self._starts.all()
+            if len(values) != len(rows) or starts[-1] > len(rows) or (starts[1:] < starts[:-1]).any():
+                raise CorruptIndex("the postings do not fit their segment", fix="run: sememe verify")
+            self._lists = SparseLists(rows, values, self.weights, starts, self.passages)
         return self._lists
 
     def _check(self, numbers: NDArray[np.int64]) -> bool:

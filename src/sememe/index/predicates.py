@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sememe.errors import CorruptIndex
 from sememe.index import filters
 from sememe.index.arrays import encode_text
 from sememe.index.columns import EPOCH, NO_DATE
@@ -253,7 +254,10 @@ def _by_answer(answers: Mask, codes: NDArray[np.int32]) -> Truth:
     if len(yes) <= FEW_WORDS:
         true = reduce(operator.or_, [codes == word for word in yes.tolist()], np.zeros(len(codes), dtype=bool))
     else:
-        true = np.append(answers, False)[codes]
+        try:
+            true = np.append(answers, False)[codes]
+        except IndexError as error:
+            raise CorruptIndex(f"a code names a word that is not there ({error})", fix="run: sememe verify") from None
     return Truth(true, lambda: codes >= 0)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sememe.contracts import Codes, Ragged
 from sememe.errors import CorruptIndex
-from sememe.index.arrays import Packed, narrow, write_packed
+from sememe.index.arrays import OFFSETS, Packed, narrow, write_packed
 
 Rows = NDArray[np.int64]
 
@@ -62,8 +62,8 @@ class RaggedWriter:
         if self._centres:
             self._cells.append(quantizer.cells_of(codes).astype(np.uint16))
 
-    def write(self, transaction: Any, files: dict[str, Any], info: dict[str, Any]) -> None:
-        """Write the file of the segment and note what it holds."""
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What the file holds, by name."""
         counts = np.concatenate(self._counts)
         arrays: dict[str, NDArray[Any]] = {"offsets": narrow(offsets_of(counts))}
         if self._cells:
@@ -72,7 +72,12 @@ class RaggedWriter:
             sizes = np.bincount(chosen, minlength=self._centres)
             arrays["lists.starts"] = narrow(offsets_of(sizes))
             arrays["lists.rows"] = owners[np.argsort(chosen, kind="stable")]
-        info["vectors"] = int(counts.sum())
+        return arrays
+
+    def write(self, transaction: Any, files: dict[str, Any], info: dict[str, Any]) -> None:
+        """Write the file of the segment and note what it holds."""
+        arrays = self.arrays()
+        info["vectors"] = int(arrays["offsets"][-1])
         files["ragged"], info["ragged_layout"] = write_packed(transaction, "ragged", arrays)
 
 
@@ -87,9 +92,9 @@ class RaggedTable:
     """
 
     def __init__(self, packed: Packed, passages: int, vectors: int) -> None:
-        self._offsets, self._vectors = packed.get("offsets"), vectors
-        self._starts = packed.get("lists.starts") if "lists.starts" in packed else None
-        self._rows = packed.get("lists.rows") if "lists.rows" in packed else None
+        self._offsets, self._passages, self._vectors = packed.get("offsets", *OFFSETS), passages, vectors
+        self._starts = packed.get("lists.starts", *OFFSETS) if "lists.starts" in packed else None
+        self._rows = packed.get("lists.rows", np.uint32) if "lists.rows" in packed else None
         listed = vectors if self._rows is None else len(self._rows)
         if len(self._offsets) != passages + 1 or listed != vectors or (self._starts is None) != (self._rows is None):
             raise CorruptIndex("the vectors' table does not fit its segment", fix="run: sememe verify")
@@ -120,5 +125,9 @@ class RaggedTable:
     def members(self, cell: int) -> NDArray[np.uint32]:
         """The passages with a vector at one centre, ascending, once for each such vector."""
         assert self._rows is not None
-        start, stop = self._list_starts[cell : cell + 2].tolist()
-        return self._rows.slice(start, stop)
+        if cell + 1 >= len(self._list_starts):
+            raise CorruptIndex(f"there is no list of centre {cell}", fix="run: sememe verify")
+        rows = self._rows.slice(*self._list_starts[cell : cell + 2].tolist())
+        if len(rows) and int(rows.max()) >= self._passages:
+            raise CorruptIndex("a list names a passage that is not there", fix="run: sememe verify")
+        return rows

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SORT_AFTER = 24  # comparisons of a column before it is put in order, which takes as long as a few hundred of them
-NARROW = 32  # a range of at most one record in so many is marked one by one; comparing all is faster for more
+NARROW = 16  # a range of at most one record in so many is marked one by one; comparing all is faster for more
 
 Bound = tuple[str, float]
 

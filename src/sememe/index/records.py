@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sememe.contracts import Record, Span
 from sememe.errors import CorruptIndex, InputError
-from sememe.index.arrays import Lazy, Packed, Strings, StringsWriter, decode_text, encode_text, narrow
+from sememe.index.arrays import OFFSETS, Lazy, Packed, Strings, StringsWriter, decode_text, encode_text, narrow
 from sememe.index.columns import Columns, ColumnsWriter
 
 if TYPE_CHECKING:
@@ -119,11 +119,11 @@ class Records:
         text = files.get("text")
         self._text = Strings(
             Lazy(text, "|u1", text.length, 0) if text is not None else None,
-            packed.get("text.offsets") if packed and "text.offsets" in packed else None,
+            packed.get("text.offsets", *OFFSETS) if packed and "text.offsets" in packed else None,
             self.count,
         )
-        self._first = packed.get("first") if packed and "first" in packed else None
-        self._spans = packed.get("spans") if packed and "spans" in packed else None
+        self._first = packed.get("first", *OFFSETS) if packed and "first" in packed else None
+        self._spans = packed.get("spans", np.uint32) if packed and "spans" in packed else None
         expected = self.count + 1 if self._first is not None else passages
         if len(self._first if self._first is not None else range(self.count)) != expected:
             raise CorruptIndex(f"{self.count} records do not fit {passages} passages")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sememe.catalog import register
 from sememe.contracts import Vectors, as_vectors
 from sememe.errors import InputError
-from sememe.index.best import TopK
+from sememe.index.best import NO_ROW, TopK, stacked
 from sememe.index.code_rows import CodeRows
 from sememe.kernels import native
 from sememe.kernels.select import select
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SCRATCH = 2 << 20  # bytes that the scores, or the gathered codes, of a block may take
 MOST_ROWS = 1 << 15  # rows in a block at most: a top k that was found early spares later blocks
 FEW = 8  # queries up to which rows that are plain numbers are multiplied where they lie, for each query anew
+FEW_PICKED = 2  # the same for rows that are picked out: each query reads them from memory
 COPIED = 1024  # rows of a file that are read rather than mapped, where that was asked for; more are mapped
 CHECKED = 64 << 10  # bytes under one checksum: what a gather verifies at least
 
@@ -102,7 +103,7 @@ def scan(
         verify(codes, rows, ensure)
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = compiled.topk(codes, k, rows, core)
         return found
-    if core is not None and n and 0 < len(Q) <= FEW:
+    if core is not None and n and 0 < len(Q) <= (FEW if rows is None else FEW_PICKED):
         numbers = CodeRows.of(quantizer, Q, codes)
         if numbers is not None:
             verify(codes, rows, ensure)
@@ -137,7 +138,7 @@ def rescored(
         listed = np.sort(rows, axis=1)  # ties go to the lower row, so to the earlier copy
         copies = file.copied_rows(listed.reshape(-1), codes.shape[1])
         scores, places = _scored(fine, Q, copies, np.arange(rows.size).reshape(rows.shape), k)
-        return scores, listed.reshape(-1)[places]
+        return scores, np.where(places >= 0, listed.reshape(-1)[places], NO_ROW)
     file.ensure_rows(rows.reshape(-1), codes.shape[1])
     return _scored(fine, Q, codes, rows, k)
 
@@ -148,8 +149,7 @@ def _scored(
     numbers = CodeRows.of(fine, Q, codes)
     if numbers is not None:
         return numbers.best(rows, k)
-    parts = [scan(fine, Q[at : at + 1], codes, k, np.sort(some)) for at, some in enumerate(rows)]
-    return np.concatenate([scores for scores, _ in parts]), np.concatenate([best for _, best in parts])
+    return stacked([scan(fine, Q[at : at + 1], codes, k, np.sort(some)) for at, some in enumerate(rows)])
 
 
 def gather(codes: NDArray[np.uint8], rows: NDArray[np.int64], ensure: Ensure | None) -> NDArray[np.uint8]:

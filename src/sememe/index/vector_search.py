@@ -79,7 +79,8 @@ class VectorSearcher:
         if rescore is None:
             scores, places = self._shortlist(projected, k, allowed, effort)
         else:
-            wanted, finer = rescore.shortlist(k, oversample), queries if rescore.full else projected
+            wanted = min(rescore.shortlist(k, oversample), max(self.rows, 1))
+            finer = queries if rescore.full else projected
             allowed, found = self._directly(finer, k, allowed, max(wanted, DIRECT))
             if found is None:
                 found = self._rescored(finer, self._shortlist(projected, wanted, allowed, effort)[1], k)

@@ -134,8 +134,10 @@ class VectorSegment:
     def _place_of(self) -> NDArray[np.uint32]:
         """The place of each row."""
         assert self.order is not None
-        out = np.empty(self.passages, dtype=np.uint32)
+        out = np.full(self.passages, self.passages, dtype=np.uint32)
         out[self.order] = np.arange(self.passages, dtype=np.uint32)
+        if self.passages and int(out.max()) == self.passages:
+            raise CorruptIndex("the order names a row twice", where=self.entry.name, fix="run: sememe verify")
         return out
 
     @property

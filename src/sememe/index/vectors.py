@@ -238,8 +238,9 @@ class VectorIndex:
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= MAX_K:
             raise InputError(f"k must be a whole number from 1 to {MAX_K}, got {k!r}")
         for value in (oversample, probes):
-            if value is not None and (isinstance(value, bool) or value < 1):
-                raise InputError(f"oversample and probes must be at least 1, got {value!r}")
+            whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= 1):
+                raise InputError(f"oversample and probes must be whole numbers of at least 1, got {value!r}")
         queries = as_vectors(Q, name="queries", dim=self.dim)
         allowed = self._searcher.allowed(allow, rows)
         if threads is None:

@@ -54,7 +54,7 @@ def rescore(
     Returns
     -------
     scores : ndarray of shape (q, k')
-        float32, best first; ``k'`` is ``k`` or ``c``, if that is less.
+        float32, best first; ``k'`` is ``k`` or ``c``, if that is less. NaN counts as ``-inf``.
     rows : ndarray of shape (q, k')
         int64; ties go to the lower row.
     read : ndarray of shape (q,)
@@ -146,6 +146,8 @@ def _while_promising(
 def _dots(vectors: Table, rows: NDArray[np.int64], query: NDArray[np.float32]) -> NDArray[np.float32]:
     out = np.empty(len(rows), dtype=np.float32)
     step = max(1, _SCRATCH // (4 * vectors.shape[1]))
-    for start in range(0, len(rows), step):
-        out[start : start + step] = vectors[rows[start : start + step]].astype(np.float32, copy=False) @ query
+    with np.errstate(invalid="ignore"):
+        for start in range(0, len(rows), step):
+            out[start : start + step] = vectors[rows[start : start + step]].astype(np.float32, copy=False) @ query
+    out[np.isnan(out)] = -np.inf
     return out

@@ -89,7 +89,7 @@ class TableScan:
     def topk(
         self, codes: NDArray[np.uint8], k: int, rows: NDArray[np.int64] | None = None, core: Any = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The ``k`` best of ``codes`` ``(n, code_bytes)``, or of its ``rows``: scores and row numbers ``(q, k')``."""
+        """The ``k`` best of ``codes`` ``(n, code_bytes)``, or of ascending ``rows``: scores and numbers ``(q, k')``."""
         core = core or native.core()
         found: tuple[NDArray[np.float32], NDArray[np.int64]] = core.scan_tables(
             np.ascontiguousarray(codes), self.first, self.tables, self.scales, self.inner, self.constants, k, rows,

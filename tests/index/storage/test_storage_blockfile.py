@@ -1,5 +1,7 @@
 """Block files: what is written is what is read, at every size around a block."""
 
+import errno
+
 import numpy as np
 import pytest
 from faulty_fs import Counting, NoSync
@@ -168,14 +170,33 @@ def test_copied_rows_are_the_rows_of_the_map(tmp_path):
     (tmp_path / entry.name).unlink()  # compaction elsewhere: what is open stays open
     np.testing.assert_array_equal(file.copied_rows(rows[:1], 100), table[rows[:1]])
     assert fs.counts["open"] == opened
-    del file
+    file.close()
     assert fs.counts["close"] == before + 1
+    assert not file.copies_rows
 
 
 def test_rows_are_not_copied_from_a_file_that_is_gone(tmp_path):
     table, entry = rows_file(tmp_path)
     file = BlockFile(FileSystem(), tmp_path, entry)
     (tmp_path / entry.name).unlink()
+    file.expect_few_rows()
+    assert not file.copies_rows
+    np.testing.assert_array_equal(file.verified_array("u1", table.shape), table)
+
+
+def test_rows_are_not_copied_where_no_descriptor_is_left(tmp_path):
+    class Full(FileSystem):
+        full = False
+
+        def call(self, name, *args):
+            if self.full and name == "open":
+                raise OSError(errno.EMFILE, "too many")
+            return super().call(name, *args)
+
+    table, entry = rows_file(tmp_path)
+    fs = Full()
+    file = BlockFile(fs, tmp_path, entry)
+    fs.full = True
     file.expect_few_rows()
     assert not file.copies_rows
     np.testing.assert_array_equal(file.verified_array("u1", table.shape), table)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -205,6 +206,7 @@ class BlockFile:
         self._checked = np.full(len(self._table), verify == "off")
         self._all_checked = verify == "off"
         self._scattered = self._copied = False
+        self._shut: Callable[[], object] | None = None
         if verify == "full":
             self.verify_all()
 
@@ -270,7 +272,7 @@ class BlockFile:
     def _descriptor(self) -> int | None:
         descriptor = self._fs.open_rows(self.path)
         if descriptor is not None:
-            weakref.finalize(self, self._fs.shut, descriptor)
+            self._shut = weakref.finalize(self, self._fs.shut, descriptor)
         return descriptor
 
     def copied_rows(self, rows: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
@@ -349,3 +351,6 @@ class BlockFile:
     def close(self) -> None:
         """Drop the map; arrays that were handed out keep it alive until they go."""
         self._map, self._all_checked, self.length = memoryview(b""), False, -1
+        self._copied = False
+        if self._shut is not None:
+            self._shut()

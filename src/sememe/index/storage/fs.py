@@ -248,13 +248,12 @@ class FileSystem:
         return memoryview(self.read(path))
 
     def open_rows(self, path: Path) -> int | None:
-        """A descriptor for `read_rows`; None where the system cannot read at a place, or the name is gone."""
+        """A descriptor for `read_rows`; None where none can be had: the map holds the same bytes."""
         if not hasattr(os, "pread"):
             return None
         try:
-            with _explained("read", path):
-                return self._open_regular(path)
-        except Missing:
+            return self._open_regular(path)
+        except OSError:
             return None
 
     def read_rows(self, descriptor: int, starts: list[int], width: int) -> bytes:

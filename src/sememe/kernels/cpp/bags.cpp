@@ -38,6 +38,13 @@ struct Text {
   int kind;        // bytes of a code point; 0: ASCII
 };
 
+// A list of one's own with the same strings: another thread may change the one that was given meanwhile.
+nb::list held(const nb::list& list) {
+  nb::object own = nb::steal(PyList_GetSlice(list.ptr(), 0, PyList_GET_SIZE(list.ptr())));
+  if (!own.is_valid()) throw nb::python_error();
+  return nb::borrow<nb::list>(own);
+}
+
 std::vector<Text> texts_of(const nb::list& list) {
   std::vector<Text> texts;
   texts.reserve(nb::len(list));
@@ -284,7 +291,8 @@ class Bags {
 
   // Rows (n, d).
   nb::ndarray<nb::numpy, float> encode(const nb::list& list, bool normalize, int threads) {
-    const std::vector<Text> texts = texts_of(list);
+    const nb::list own = held(list);
+    const std::vector<Text> texts = texts_of(own);
     const int64_t n = static_cast<int64_t>(texts.size()), d = model_.table.d;
     float* rows = new float[n * d + 1];
     nb::capsule keep(rows, [](void* p) noexcept { delete[] static_cast<float*>(p); });
@@ -308,7 +316,8 @@ class Bags {
 
   // The pieces of each text.
   std::vector<std::vector<int>> tokenize(const nb::list& list) {
-    const std::vector<Text> texts = texts_of(list);
+    const nb::list own = held(list);
+    const std::vector<Text> texts = texts_of(own);
     std::vector<std::vector<int>> out(texts.size());
     nb::gil_scoped_release release;
     Borrowed worker(*this);

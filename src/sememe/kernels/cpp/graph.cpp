@@ -96,8 +96,9 @@ nb::tuple graph_search(Array<uint8_t, 2> rows, Array<uint32_t, 2> links, Array<u
   if (std::any_of(starts.data(), starts.data() + count, [&](uint32_t row) { return row >= n; }) ||
       (allow && n % 64 && allow->data()[n / 64] >> (n % 64)))
     throw std::out_of_range("a row that is named is not there");
+  const int64_t kept = std::min(most, n);  // there are no more, however many are asked for
   const LinkedRows graph{rows.data(), static_cast<int64_t>(rows.shape(1)), d, links.data(), degree, n};
-  Answer answer(queries, k);
+  Answer answer(queries, std::min(k, n));
   {
     nb::gil_scoped_release release;
     std::vector<uint32_t> seeds;
@@ -111,15 +112,16 @@ nb::tuple graph_search(Array<uint8_t, 2> rows, Array<uint32_t, 2> links, Array<u
       std::vector<int8_t> query((d + kLine - 1) / kLine * kLine, 0);
       std::vector<Candidate> best;
       std::vector<int32_t> scores;
-      Walk& walk = Scratch::mine().walk(n, degree, allow ? 4 * most : most);
+      Walk& walk = Scratch::mine().walk(n, degree, allow ? 4 * kept : kept);
       for (int64_t q = first; q < last; ++q) {
         const double* wide = weights.data() + q * d;
         const int32_t sum = narrow(wide, d, query);
         bool whole = true;
         if (allow) {
           const double wider = stretch(graph, query.data(), sum, starts.data(), count, seeds, scores);
-          walk.most = static_cast<int64_t>(static_cast<double>(most) * wider);
-          whole = walk.most <= widest;
+          const double wanted = static_cast<double>(most) * wider;
+          whole = wanted < static_cast<double>(widest) + 1;
+          walk.most = static_cast<int64_t>(std::min(wanted, static_cast<double>(4 * kept)));
           if (whole) fenced_walk(graph, query.data(), sum, allow->data(), seeds.data(), static_cast<int64_t>(seeds.size()),
                                  walk);
         } else {

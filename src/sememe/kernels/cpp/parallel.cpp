@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <deque>
-#include <system_error>
+#include <exception>
+#include <new>
 #include <thread>
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -17,12 +18,15 @@ class Helpers {
  public:
   void call(int count, const std::function<void()>& task) {
     std::lock_guard<std::mutex> lock(mutex_);
-    for (int i = 0; i < count; ++i) tasks_.push_back(task);
+    try {
+      for (int i = 0; i < count; ++i) tasks_.push_back(task);
+    } catch (const std::bad_alloc&) {  // those who were called will do: the caller must not leave before they are done
+    }
     // As many threads as the widest call asked for: calls at the same time share them, and do the rest themselves.
     for (; made_ < std::min(count, kMost); ++made_) {
       try {
         std::thread([this] { serve(); }).detach();
-      } catch (const std::system_error&) {
+      } catch (const std::exception&) {
         break;
       }
     }

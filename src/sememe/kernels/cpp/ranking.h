@@ -28,6 +28,12 @@ class Candidates {
   // What a rough score must reach to matter.
   float floor() const { return floor_; }
 
+  // Whether an exact score may still be among the k best (`share` 1, `slip` 0), where rows come in ascending order: one
+  // that equals the k-th is worse. Without this the rows of a query that scores all alike would all be kept.
+  bool wants(float score) const {
+    return static_cast<int64_t>(highest_.size()) < k_ ? score >= floor_ : score > floor_;
+  }
+
   void offer(float score, int64_t row) {
     rows_.push_back({score, row});
     if (static_cast<int64_t>(highest_.size()) < k_) {

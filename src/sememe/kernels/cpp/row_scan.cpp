@@ -39,7 +39,7 @@ void scan_part(const Rows& table, const float* queries, int64_t count, int64_t f
       for (int64_t i = 0; i < rows; ++i) {
         // What has no order counts as the least there is.
         const float score = std::isnan(scores[i]) ? -std::numeric_limits<float>::infinity() : scores[i];
-        if (score >= found[q].floor()) found[q].offer(score, start + i);
+        if (found[q].wants(score)) found[q].offer(score, start + i);
       }
     }
   }
@@ -57,12 +57,12 @@ nb::tuple row_scan(Table<T> values, Table<float> queries, int64_t k, int threads
     const int parts = static_cast<int>(std::clamp<int64_t>(std::min<int64_t>(threads, count * n * d / kWorth), 1, 256));
     std::vector<std::vector<std::vector<Candidate>>> found(parts, std::vector<std::vector<Candidate>>(count));
     parallel(n, parts, [&](int part, int64_t first, int64_t last) {
-      scan_part(table, queries.data(), count, first, last, k, found[part]);
+      scan_part(table, queries.data(), count, first, last, answer.width(), found[part]);
     });
     for (int64_t q = 0; q < count; ++q) {
       std::vector<Candidate>& all = found[0][q];
       for (int part = 1; part < parts; ++part) all.insert(all.end(), found[part][q].begin(), found[part][q].end());
-      keep_best(all, k);
+      keep_best(all, answer.width());
       answer.put(q, all);
     }
   }

@@ -6,6 +6,8 @@
 #include <nanobind/stl/optional.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -139,7 +141,8 @@ nb::tuple best_of(const Rows& table, const Table<float>& queries, const int64_t*
       std::vector<Best> list(found);
       for (int64_t q = first; q < last; ++q) {
         dots(table, queries.data() + q * table.d, rows, found, exact.data());
-        for (int64_t i = 0; i < found; ++i) list[i] = {exact[i], rows[i]};
+        for (int64_t i = 0; i < found; ++i)  // sorting must not meet what has no order
+          list[i] = {std::isnan(exact[i]) ? -std::numeric_limits<float>::infinity() : exact[i], rows[i]};
         std::partial_sort(list.begin(), list.begin() + wide, list.end());
         for (int64_t i = 0; i < wide; ++i) {
           scores[q * wide + i] = list[i].score;
@@ -159,7 +162,8 @@ nb::tuple best_selected(Table<T> values, Table<float> queries, std::optional<Arr
                         int64_t k, int64_t most, int threads) {
   const int64_t n = values.shape(0), d = values.shape(1), count = (n + 63) / 64;
   if (mask.has_value() == given.has_value() || (mask && static_cast<int64_t>(mask->shape(0)) != n) ||
-      (given && !bits_fit(given->data(), given->shape(0), n)) || static_cast<int64_t>(queries.shape(1)) != d || k < 1 || block < 1)
+      (given && !bits_fit(given->data(), given->shape(0), n)) || static_cast<int64_t>(queries.shape(1)) != d || k < 1 ||
+      block < 1 || (marks && d < 1))
     throw std::invalid_argument("arguments of best_selected do not fit together");
   const int64_t width = d * static_cast<int64_t>(sizeof(T));
   // Words that were given are only read.

@@ -8,11 +8,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <vector>
 
+#include "answer.h"
 #include "parallel.h"
 #include "select.h"
 #include "shortlist.h"
@@ -213,14 +215,6 @@ void scan(const Job& job, const Prepared& ready, int64_t first, int64_t last, st
   flush();
 }
 
-struct Best {
-  float score;
-  int64_t row;
-  bool operator<(const Best& other) const {
-    return score > other.score || (score == other.score && row < other.row);
-  }
-};
-
 nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, int64_t first_byte, int tail,
                        int64_t tail_offset, Array<float, 1> scales, Array<double, 1> levels, Array<double, 2> weights,
                        Array<double, 1> constants, Array<double, 1> inner, int64_t k,
@@ -261,10 +255,7 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
     job.allow = allow->data();
   }
   const int64_t width = std::min(k, passing), count = job.queries;
-  float* scores = new float[count * width + 1];
-  nb::capsule keep_scores(scores, [](void* p) noexcept { delete[] static_cast<float*>(p); });
-  int64_t* found = new int64_t[count * width + 1];
-  nb::capsule keep_found(found, [](void* p) noexcept { delete[] static_cast<int64_t*>(p); });
+  Answer answer(count, width);
   if (width > 0) {
     nb::gil_scoped_release release;
     const bool mapped = !even_levels(job.code.levels, symbols);
@@ -288,7 +279,7 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
     auto exact = SEMEME_PICK(exact_symbols);
     parallel(count, std::min<int>(parts, static_cast<int>(count)), [&](int, int64_t first, int64_t last) {
       std::vector<uint8_t> scratch(d);
-      std::vector<Best> best;
+      std::vector<Candidate> best;
       for (int64_t q = first; q < last; ++q) {
         Shortlist& list = lists[0][q];
         for (int part = 1; part < parts; ++part) list.merge(lists[part][q]);
@@ -298,19 +289,15 @@ nb::tuple scan_symbols(Array<uint8_t, 2> codes, int64_t d, int bits, int flip, i
           const uint8_t* at = job.codes + row.row * job.code.stride;
           const double sum = exact(job.code, job.weights + q * d, at, scratch.data());
           const double score = job.constants[q] + scale_of(job.code, at) * (job.inner[q] + sum);
-          best.push_back({static_cast<float>(score), row.row});
+          // What has no order is not found; of a damaged scale, or a query that overflowed, there may be less than k.
+          if (score > -std::numeric_limits<double>::infinity()) best.push_back({static_cast<float>(score), row.row});
         }
-        std::partial_sort(best.begin(), best.begin() + width, best.end());
-        for (int64_t i = 0; i < width; ++i) {
-          scores[q * width + i] = best[i].score;
-          found[q * width + i] = best[i].row;
-        }
+        keep_best(best, width);
+        answer.put(q, best);
       }
     });
   }
-  const size_t shape[2] = {static_cast<size_t>(count), static_cast<size_t>(width)};
-  return nb::make_tuple(nb::ndarray<nb::numpy, float>(scores, 2, shape, keep_scores),
-                        nb::ndarray<nb::numpy, int64_t>(found, 2, shape, keep_found));
+  return answer.arrays();
 }
 
 }  // namespace

@@ -72,7 +72,7 @@ nb::tuple scan_tables(Array<uint8_t, 2> codes, int64_t first_byte, Array<float, 
               float score = sums[r] + inner.data()[q];
               if (scales) score *= scales->data()[*(tile[r] - first_byte)];
               score += constants.data()[q];
-              if (score >= list.floor()) list.offer(score, pick ? pick[at + r] : at + r);
+              if (list.wants(score)) list.offer(score, pick ? pick[at + r] : at + r);
             }
           }
     });
