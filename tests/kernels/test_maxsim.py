@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sememe import codec
+from sememe.contracts import unit_rows
 from sememe.errors import InputError
 from sememe.kernels import maxsim, native, reference
 from sememe.kernels.maxsim import TokenCodes
@@ -66,11 +67,14 @@ def test_blocks_are_whole_documents():
 @pytest.mark.skipif(not COMPILED, reason="the native core was not built")
 @pytest.mark.parametrize("quantizer", CODES, ids=repr)
 @pytest.mark.parametrize("d", [1, 15, 48, 70])
-def test_codes_equal_their_decoded_vectors(monkeypatch, quantizer, d):
+@pytest.mark.parametrize("unit", [False, True])
+def test_codes_equal_their_decoded_vectors(monkeypatch, quantizer, d, unit):
     """Every kind of code, at every level and with threads, against MaxSim over the decoded vectors, in float64."""
     generator = np.random.default_rng(d)
     counts = [0, 1, 2, 3, 4, 5, 0, 40, 7, *generator.integers(0, 20, 120), 0]
     values, offsets = ragged(generator, counts, d)
+    if unit:
+        values = unit_rows(values)
     Q, queries = ragged(generator, [0, 1, 3, 0, 17, 4], d)
     quantizer = type(quantizer)(**quantizer.get_params()).fit(values)
     codes = quantizer.encode(values)
@@ -103,8 +107,12 @@ def test_what_does_not_fit_is_refused():
             prepared.scores(codes, queries, start, wrong)
     with pytest.raises(ValueError, match="fit together"):
         prepared.scores(codes[:, :60].copy(), queries, start, stop)
-    beyond = TokenCodes(
-        Q, "symbols", bits=1, levels=np.zeros(2, np.float32), first=1, head=1, centres=np.zeros((2, 7), np.float32)
-    )
-    with pytest.raises(IndexError, match="centre"):
-        beyond.scores(codes + np.uint8(9), queries, start, stop)
+    binary = {"bits": 1, "levels": np.zeros(2, np.float32), "first": 1, "head": 1}
+    beyond = TokenCodes(Q, "symbols", centres=np.zeros((2, 7), np.float32), **binary)
+    rows, spread = np.zeros((7, 16), np.float32), np.zeros(16, np.float32)
+    for prepared in (beyond, TokenCodes(Q, "symbols", rows=rows, spread=spread, **binary)):
+        with pytest.raises(IndexError, match="centre"):
+            prepared.scores(codes + np.uint8(9), queries, start, stop)
+    for wrong in ({"rows": rows, "spread": spread[1:]}, {"rows": rows[:, 1:].copy(), "spread": spread}):
+        with pytest.raises(ValueError, match="fit together"):
+            TokenCodes(Q, "symbols", **wrong, **binary).scores(codes, queries, start, stop)

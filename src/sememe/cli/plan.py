@@ -26,7 +26,8 @@ def options(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--encoders",
         default="static",
-        help="encoders that may be used, separated by commas (static,bm25 or static,splade)",
+        help="encoders that may be used, separated by commas (static,bm25 or static,splade); multivector "
+        "among them adds token vectors (minilm,multivector)",
     )
     verb.add_argument("--chunkers", help="chunkings to try, separated by semicolons (document;sentences:4)")
     verb.add_argument("--tolerance", type=shared.share, default=0.02, help="largest acceptable loss (default 2%%)")

@@ -28,6 +28,7 @@ _GROUP = 24  # codebooks of a group of dimensions, where there are more
 _SAMPLE = 4096  # rows that levels of the length are learned from
 _JUDGED = 2048  # rows that say whether fitting codebooks together did any good
 _HALF = 16  # centres of the codebook, and levels of the length, that share a byte
+_SPEED = 2e9  # products of rows, centres and dimensions a second of learning, one core
 _WIDEST = 8.0  # a decoded row is made at most so many times longer or shorter
 
 F32 = NDArray[np.float32]
@@ -98,6 +99,10 @@ class Additive(Quantizer):
         if passages < SWEPT_FROM:
             return []
         return [f"additive:{size}" for size in (16, 32) if 8 * size <= dim]
+
+    def learning_seconds(self, rows: int, dim: int) -> float:
+        """K-means and a search for each codebook; no more than ``seconds``."""
+        return float(min(min(rows, _MOST_ROWS) * CHOICES * self.bytes_per_vector(dim) * dim / _SPEED, self.seconds))
 
     centres_: F32
     mean_: F32

@@ -65,20 +65,28 @@ def widths(dim: int) -> list[int]:
 
 
 class Swept:
-    """What a codec tells the planner.
+    """What a codec tells the planner: what of it is worth measuring, and what learning it costs.
+
+    A codec that says nothing is measured as its name alone stands for it; a transform, before int8.
 
     Attributes
     ----------
     rank : int
         Codecs of low rank are measured first: what is cheap and informative. A planner that runs out of time stops
         anywhere.
+    keeps_scores : bool
+        False for what changes inner products on purpose, such as whitening: how far they are from the exact ones then
+        says nothing.
     """
 
     rank: ClassVar[int] = 5
+    keeps_scores: ClassVar[bool] = True
 
     @classmethod
     def sweep(cls, dim: int, passages: int) -> list[str]:
-        """Recipe stages with this codec that are worth measuring, such as ``pca:128 | int8``; none by default.
+        """Recipe stages with this codec that are worth measuring, such as ``pca:128 | int8``; may be none.
+
+        A subclass speaks for itself: what it inherits is not asked.
 
         Parameters
         ----------
@@ -88,6 +96,23 @@ class Swept:
             That will be measured.
         """
         return []
+
+    @classmethod
+    def sweep_tokens(cls, dim: int, vectors: int) -> list[str]:
+        """The same for indexes of token vectors, ``vectors`` in all; none by default."""
+        return []
+
+    def learning_seconds(self, rows: int, dim: int) -> float:
+        """About how long ``fit`` takes on one core; 0 for what is learned in next to no time.
+
+        Parameters
+        ----------
+        rows : int
+            That are given to ``fit``.
+        dim : int
+            Their width.
+        """
+        return 0.0
 
 
 class Transform(Swept, Estimator, ABC):

@@ -18,6 +18,7 @@ _TEMPERATURE = 0.1  # of bit agreement, with labels
 _NEIGHBOUR_TEMPERATURE = 0.05  # of bit agreement and of cosines, without
 _LOGIT = 1.0  # standard deviation of a bit's logit at the start: undecided, so that it can still choose its side
 _FINE = 1e-12
+_SPEED = 3e10  # multiply-adds a second of training, one core
 
 
 @register(
@@ -72,6 +73,21 @@ class ContrastiveHash(Transform):
     classes_ : ndarray of shape (labels,)
         The labels, sorted. Only after ``fit(X, y)``.
     """
+
+    rank = 9
+    keeps_scores = False
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """A bit, and half a bit, a dimension."""
+        return [f"hash:{bits} | binary:zero" for bits in (dim, dim // 2) if bits >= 8]
+
+    def learning_seconds(self, rows: int, dim: int) -> float:
+        """Batches, each compared with itself; no more than ``seconds``."""
+        batch, out = min(_BATCH, rows), self.dim_out(dim)
+        first = self.hidden or dim
+        step = batch * (2 * first * (out + (dim if self.hidden else 0)) + batch * (dim + 2 * out))
+        return float(min(max(1, self.epochs * rows // _BATCH) * step / _SPEED, self.seconds))
 
     def __init__(
         self,

@@ -58,6 +58,13 @@ class Coupled(ProductQuantizer):
 
     importance_: NDArray[np.float32]
 
+    rank = 4
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """One and two bits a channel with 16 centres a group; with 256 they are product codes, which are swept."""
+        return ["coupled:4,bits=4", "coupled:2,bits=4"] if dim >= 16 else []
+
     def __init__(self, channels: int = 8, bits: int = 8, seed: int = 0) -> None:
         self.channels = channels
         self.bits = bits

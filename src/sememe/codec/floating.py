@@ -23,6 +23,11 @@ _STORAGE = Paper(
 class FP32(Quantizer):
     """Plain float32. Exactly ``4 d`` bytes a vector; decoding is exact."""
 
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """None: it is what all others are compared with."""
+        return []
+
     def bytes_per_vector(self, d: int) -> int:
         """``4 d``."""
         return 4 * d

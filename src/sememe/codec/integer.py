@@ -127,6 +127,11 @@ class Int8(_Integer):
         """Itself, by dimension."""
         return ["int8"]
 
+    @classmethod
+    def sweep_tokens(cls, dim: int, vectors: int) -> list[str]:
+        """Itself, as for one vector a passage."""
+        return ["int8"]
+
     def _bits(self) -> int:
         return 8
 

@@ -73,6 +73,7 @@ class Center(Transform):
     """
 
     rank = 8
+    keeps_scores = False
 
     @classmethod
     def sweep(cls, dim: int, passages: int) -> list[str]:
@@ -96,6 +97,11 @@ class Center(Transform):
 @register("normalize", room="codec", kind="transform", summary="scale every row to unit length")
 class Normalize(Transform):
     """Scale every row to unit Euclidean length, so that the inner product is the cosine; zero rows stay zero."""
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """None: encoders give unit rows."""
+        return []
 
     def _learn(self, X: Vectors) -> None:
         pass

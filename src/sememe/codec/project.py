@@ -40,6 +40,13 @@ class Project(Transform):
         float32; stored with an index, so that a change of the random generator cannot change it.
     """
 
+    rank = 7
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """A half of the dimensions."""
+        return [f"project:{dim // 2} | int8"] if dim >= 32 else []
+
     def __init__(
         self, d: int | None = None, kind: str = "orthonormal", seed: int = 0, renormalize: bool = True
     ) -> None:

@@ -79,6 +79,17 @@ class ResidualBinary(Quantizer):
     depth_: int
     steps_: int
 
+    rank = 4
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """One and two bits a dimension, in closed form."""
+        return ["residual-binary:1", "residual-binary:2"] if dim >= 8 else []
+
+    def learning_seconds(self, rows: int, dim: int) -> float:
+        """``seconds``: the closed form takes next to no time."""
+        return float(self.seconds)
+
     def __init__(self, bits_per_dim: float = 2, depth: int | None = None, seconds: float = 0.0, seed: int = 0) -> None:
         self.bits_per_dim = bits_per_dim
         self.depth = depth

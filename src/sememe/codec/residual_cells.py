@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from sememe.catalog import Paper, register
 from sememe.codec.base import BlockScorer, Quantizer, as_bytes
-from sememe.contracts import Codes, Vectors
+from sememe.contracts import Codes, Vectors, unit_rows
 from sememe.errors import InputError
 from sememe.kernels import bits as packing
 from sememe.kernels import dots
@@ -18,7 +18,10 @@ _ROWS_A_CENTRE = 32  # training rows for each centre
 _ITERATIONS = 8
 _VALUES = 1 << 18  # residual values that the levels are learned from
 _FEW = 64  # from so many queries on, putting rows together once is cheaper than a look-up for each query
+_UNIT = 1e-3  # how far from 1 a unit vector's length may be
 _ROUNDS = 24  # of the levels' own one-dimensional k-means
+_SPEED = 3e10  # multiply-adds a second of k-means, one core
+_FEW_CELLS = 256  # of codes for one vector a passage: their centres weigh as much as many codes
 
 
 @register(
@@ -35,6 +38,10 @@ class Residual(Quantizer):
     Exactly 2 bytes for the centre (1 with at most 256 centres) and ``d * bits / 8`` for the levels. Where the paper
     cuts the residuals of all dimensions at their quantiles, here each dimension has its own spread and the levels are
     those of least squared error (Lloyd's algorithm on the values).
+
+    Sums of least squared error are too short, and the shorter the farther a row lies from its centre. Where all rows
+    of the corpus have unit length, as token vectors do, decoded ones are given unit length too, as in the paper: that
+    takes no bytes, and a scan adds up the squares of a row while it puts it together.
 
     Parameters
     ----------
@@ -56,12 +63,36 @@ class Residual(Quantizer):
         float32, ascending, in units of the spread.
     scale_ : float
         The power of two that brings the corpus' largest entry near 1, so that squares neither overflow nor vanish.
+    unit_ : bool
+        Whether decoded rows are brought to unit length: where those learned from have it, or are zero. An index
+        stored before there was this has none, and decodes as it did.
     """
 
+    unit_: bool = False
     centres_: NDArray[np.float32]
     spread_: NDArray[np.float32]
     levels_: NDArray[np.float32]
     scale_: float
+
+    rank = 4
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """One and two bits, where there are passages enough to learn centres from."""
+        if passages < _ROWS_A_CENTRE * _FEW_CELLS // 4:
+            return []
+        return [f"residual:{bits},cells={_FEW_CELLS}" for bits in (1, 2)]
+
+    @classmethod
+    def sweep_tokens(cls, dim: int, vectors: int) -> list[str]:
+        """Two, one and four bits, with centres by the number of vectors."""
+        cells = 1024 if vectors >= 4 * _ROWS_A_CENTRE * 1024 else _FEW_CELLS
+        return [f"residual:{bits},cells={cells}" if cells != 1024 else f"residual:{bits}" for bits in (2, 1, 4)]
+
+    def learning_seconds(self, rows: int, dim: int) -> float:
+        """K-means over a sample."""
+        rows = min(rows, _ROWS_A_CENTRE * max(self.cells, 256))
+        return rows * self.cells * dim * _ITERATIONS / _SPEED
 
     def __init__(self, bits: int = 2, cells: int = 1024, seed: int = 0) -> None:
         self.bits = bits
@@ -86,6 +117,8 @@ class Residual(Quantizer):
 
     def _learn(self, X: Vectors) -> None:
         generator = np.random.default_rng(self.seed)
+        lengths = np.sqrt(np.einsum("ij,ij->i", X, X, dtype=np.float64))
+        self.unit_ = bool(lengths.any() and (np.abs(lengths[lengths > 0] - 1) < _UNIT).all())
         most = _ROWS_A_CENTRE * max(self.cells, 256)
         if len(X) > most:
             X = X[np.sort(generator.choice(len(X), most, replace=False))]
@@ -131,13 +164,26 @@ class Residual(Quantizer):
         rows = self.levels_.take(packing.unpack(codes[:, self._head() :], self._bits(), self.n_features_in_))
         rows *= self.spread_
         rows += self.centres_[self.cells_of(codes)]
+        if self.unit_:
+            return unit_rows(rows)
         rows *= np.float32(1 / self.scale_)
         return rows
 
     def native_maxsim(self, Q: Vectors) -> TokenCodes:
-        """A product with the centre, looked up, and one with the levels."""
-        weights = self._check_input(Q) * (self.spread_ * np.float32(1 / self.scale_))
-        head = self._head()
+        """A product with the centre, looked up, and one with the levels; or one with the whole at unit length."""
+        weights, head = self._check_input(Q), self._head()
+        if self.unit_:
+            return TokenCodes(
+                weights,
+                "symbols",
+                bits=self._bits(),
+                levels=self.levels_,
+                first=head,
+                head=head,
+                rows=self.centres_,
+                spread=self.spread_,
+            )
+        weights = weights * (self.spread_ * np.float32(1 / self.scale_))
         return TokenCodes(
             weights,
             "symbols",
@@ -149,7 +195,7 @@ class Residual(Quantizer):
         )
 
     def _prepare(self, Q: Vectors) -> BlockScorer:
-        if len(Q) > _FEW:
+        if len(Q) > _FEW or self.unit_:
             product = dots.float_dots(Q)
             return lambda codes: product(self._decode(codes))
         # A product with the centre, looked up, and one with the levels: no row is put together.

@@ -55,6 +55,13 @@ class UnembedFilter(Transform):
     components_: Vectors
     singular_values_: NDArray[np.float64]
 
+    keeps_scores = False
+
+    @classmethod
+    def sweep(cls, dim: int, passages: int) -> list[str]:
+        """None: it needs a matrix that only the user can name."""
+        return []
+
     def __init__(
         self,
         ratio: int = 2,

@@ -54,6 +54,7 @@ class Whiten(Transform):
     whitening_: Vectors
 
     rank = 8
+    keeps_scores = False
 
     @classmethod
     def sweep(cls, dim: int, passages: int) -> list[str]:

@@ -61,7 +61,8 @@ class TokenCodes:
     """Vectors of queries, prepared for MaxSim with codes of the vectors of documents.
 
     ``product(q, code) = weights[q] . numbers(code) + centres[q, number of the centre] + constants[q]``, where a code
-    has the number of its centre in its first ``head`` bytes, if it has one, and numbers from byte ``first`` on.
+    has the number of its centre in its first ``head`` bytes, if it has one, and numbers from byte ``first`` on. With
+    ``rows`` it is ``weights[q] . unit(rows[number of the centre] + spread * numbers(code)) + constants[q]``.
 
     Parameters
     ----------
@@ -81,6 +82,10 @@ class TokenCodes:
         Bytes.
     centres : ndarray of shape (m, cells), optional
         float32 inner products with the centres.
+    rows : ndarray of shape (cells, d), optional
+        float32 centres, where vectors are brought to unit length; ``centres`` then has no part. Only with symbols.
+    spread : ndarray of shape (d,), optional
+        float32; what levels are multiplied by before a row is added.
     """
 
     weights: F32
@@ -92,6 +97,8 @@ class TokenCodes:
     first: int = 0
     head: int = 0
     centres: F32 | None = None
+    rows: F32 | None = None
+    spread: F32 | None = None
 
     @classmethod
     def of_scan(cls, scan: SymbolScan) -> TokenCodes | None:
@@ -134,6 +141,8 @@ class TokenCodes:
         found: F32 = core.maxsim(
             _KINDS[self.kind], np.ascontiguousarray(codes), d, self.bits, 128 if self.signed else 0, self.first,
             np.zeros(0, np.float32) if self.levels is None else self.levels, self.head, centres,
+            np.zeros((0, d), np.float32) if self.rows is None else np.ascontiguousarray(self.rows, np.float32),
+            np.zeros(0, np.float32) if self.spread is None else np.ascontiguousarray(self.spread, np.float32),
             np.ascontiguousarray(self.weights, np.float32),
             np.zeros(m, np.float32) if self.constants is None else self.constants,
             *(np.ascontiguousarray(a, np.int64) for a in (queries, starts, stops)), native.threads(),

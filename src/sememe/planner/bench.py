@@ -96,11 +96,17 @@ class Benches:
         self._query_ms[name] = float(np.median(times))
 
     def forecast(
-        self, wanted: Sequence[tuple[str, str]], *, limit: float, lexical: bool = False, learned: Sequence[str] = ()
+        self,
+        wanted: Sequence[tuple[str, str]],
+        *,
+        limit: float,
+        lexical: bool = False,
+        learned: Sequence[str] = (),
+        several: bool = False,
     ) -> str:
         """How long planning will take, in words, from a timed sample.
 
-        ``lexical`` adds fusion with BM25, ``learned`` encoders of sparse vectors.
+        ``lexical`` adds fusion with BM25, ``learned`` encoders of sparse vectors, ``several`` token vectors.
         """
         encoding = sweeping = 0.0
         for name in learned:
@@ -112,7 +118,7 @@ class Benches:
             dim = self.encoder(name).dim
             for records in self.collections.collections:
                 characters = sum(len(r.content) for r in records)
-                encoding += characters / self._rates[name]
+                encoding += characters / self._rates[name] * (1 + several)
                 trials = 45 + (_FUSED_TRIALS if lexical else 0)
                 sweeping += trials * _TRIAL_SECONDS * len(records) / 5_000 * (dim / 256) * (0.3 + asked / 1_500)
         shown = encoding + min(sweeping, limit)

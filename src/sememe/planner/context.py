@@ -17,10 +17,15 @@ if TYPE_CHECKING:
 
 
 def lexical_points(sweep: Sweep, makers: Benches) -> list[Point]:
-    """BM25 alone, and fused by reciprocal ranks with the reference; empty where nothing is judged."""
+    """BM25 alone, and fused by reciprocal ranks with the reference; empty where nothing is judged.
+
+    Where the reference is not a scan of one vector a passage, the first such bench of its chunking is fused instead.
+    """
     bench = sweep.reference_bench
     if bench is None or bench.choose is None:
         return []
+    if not bench.dense:
+        bench = next(other for other in sweep.benches if other.dense and other.chunker == bench.chunker)
     points = [sweep.beside(other) for other in lexical_benches([bench], makers)]
     for point in points:
         point.verdict = "context"

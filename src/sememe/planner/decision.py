@@ -88,10 +88,22 @@ def better_beside(context: list[Point]) -> list[str]:
 def on_words(judgement: Judgement, names: str = "bm25") -> list[str]:
     """What weakens a comparison of words with vectors."""
     if judgement.kind == "agreement":
-        return [f"{names} took no part: without judgements nothing tells whether words or vectors answer better"]
+        return [f"{names} took no part: without judgements nothing tells which of them answers better"]
     if judgement.kind == "stand-in":
         return ["stand-in queries are words of the text, which favours bm25; your own judged queries would be fairer"]
     return []
+
+
+def on_tokens(sweep: Sweep) -> list[str]:
+    """What is said of token vectors whose codes were not worth measuring."""
+    said = []
+    for point, bench in zip(sweep.points, sweep.benches):  # the full precision of every bench comes first
+        if bench.several and not sweep.worth_sweeping(bench) and sweep.reference is not None:
+            said.append(
+                f"{point.recipe} answers surely worse than {sweep.reference.recipe} ({point.quality.value:.3f} against "
+                f"{sweep.reference.quality.value:.3f}), so codes of its token vectors were not measured"
+            )
+    return said
 
 
 def required_judgements(sweep: Sweep, point: Point, seed: int) -> int | None:

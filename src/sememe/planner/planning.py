@@ -23,8 +23,11 @@ from sememe.planner.corpus import Corpus, load
 from sememe.planner.extrapolate import extrapolate
 from sememe.planner.learned import learned_benches
 from sememe.planner.lexical import MODEL, lexical_benches
+from sememe.planner.multi import NAME as MULTI
+from sememe.planner.multi import multi_benches, token_recipes
 from sememe.planner.result import Plan, build_command
 from sememe.planner.samples import side_by_side
+from sememe.planner.screen import Screen
 from sememe.planner.space import behind, chunkers_for, lists_of, recipes, with_fusion, with_index
 from sememe.planner.sweep import Bench, Sweep
 from sememe.recipe import Recipe
@@ -77,8 +80,9 @@ def plan(
         Queries by id, and for each query the gain of relevant documents by id.
     encoders, chunkers : sequence of str
         What the recipes may use. With ``bm25`` beside dense encoders, BM25 and its fusions with them are recipes like
-        any other, and so are the lists of a learned sparse encoder such as ``splade``. Chunkers default to whole
-        documents, and to cuts as well where documents are long.
+        any other, and so are the lists of a learned sparse encoder such as ``splade``. ``multivector`` adds the token
+        vectors of the dense encoders that give any. Chunkers default to whole documents, and to cuts as well where
+        documents are long.
     tolerance : float
         Largest acceptable loss of the metric, relative to the reference, at 95 % confidence.
     prefer : {"small", "fast", "quality"}
@@ -119,26 +123,37 @@ def plan(
     for line in _opening(corpus, judgement):
         tell(line)
 
+    several, encoders = MULTI in encoders, [e for e in encoders if e != MULTI]
     collections = Collections(corpus, judgement.searched)
     choices = tuple(chunkers or chunkers_for([len(r.content) for r in corpus.records]))
     dense = [e for e in encoders if not lists_of(e)]
     if not dense:
         fix = "name a dense one beside it"
-        raise InputError(f"the planner sweeps dense encoders, and {encoders[0]} is sparse", fix=fix)
+        alone = f"{encoders[0]} is sparse" if encoders else f"{MULTI} needs the token vectors of one"
+        raise InputError(f"the planner sweeps dense encoders, and {alone}", fix=fix)
     judged_at_all = judgement.kind != "agreement"
     lexical = MODEL in encoders and judged_at_all  # rankings alone cannot tell whether words or vectors are right
     learned = [e for e in encoders if lists_of(e) and e != MODEL] if judged_at_all else []
     makers = Benches(collections, judgement, cache=cache, seed=seed)
     wanted = [(chunker, encoder) for encoder in dense for chunker in choices]
-    tell(makers.forecast(wanted, limit=seconds, lexical=lexical, learned=learned))
+    many = several and judged_at_all
+    tell(makers.forecast(wanted, limit=seconds, lexical=lexical, learned=learned, several=many))
     benches = [makers.make(chunker, encoder) for chunker, encoder in wanted]
+    tokens = multi_benches(benches, makers) if many else []
     both = lexical_benches(benches, makers) if lexical else []
-    benches += [*both, *(learned_benches(benches, makers, learned) if learned else [])]
+    benches += [*both, *tokens, *(learned_benches(benches, makers, learned) if learned else [])]
     sweep = Sweep(benches, tolerance, corpus.scale, seed, makers.size, deadline=started + seconds)
-    _measure_all(sweep)
+    limits = Limits(budget, bytes_per_vector, latency, ram, build_seconds)
+
+    def screen(bench: Bench) -> Screen:
+        compare = prefer != "fast" and latency is None
+        return Screen(
+            bench, seconds=seconds, build_seconds=build_seconds, scale=corpus.scale, seed=seed, compare=compare
+        )
+
+    _measure_all(sweep, screen)
     context = lexical_points(sweep, makers) if judged_at_all and not lexical else []
 
-    limits = Limits(budget, bytes_per_vector, latency, ram, build_seconds)
     chosen, within = choose(sweep.points, limits, prefer)
     _measure_structures(sweep, chosen)
     chosen, within = choose(sweep.points, limits, prefer)
@@ -157,8 +172,8 @@ def plan(
     }
     document["decision"] = decision.in_words(sweep, chosen)
     document["warnings"] = decision.warnings(sweep, chosen, within, judgement, corpus, seed)
-    document["warnings"] += decision.better_beside(context)
-    sparse = [e for e in encoders if lists_of(e)]
+    document["warnings"] += decision.better_beside(context) + decision.on_tokens(sweep)
+    sparse = [e for e in encoders if lists_of(e)] + [MULTI] * (several and not judged_at_all)
     if sparse:
         document["warnings"] += decision.on_words(judgement, " and ".join(sparse))
     return Plan(document)
@@ -242,8 +257,11 @@ def _opening(corpus: Corpus, judgement: Judgement) -> list[str]:
     return [size, *corpus.notices, f"judged by {judgement.explanation}"]
 
 
-def _measure_all(sweep: Sweep) -> None:
-    """Full precision first, then every codec of every bench still worth it, and the promising ones fused with BM25."""
+def _measure_all(sweep: Sweep, screen: Callable[[Bench], Screen]) -> None:
+    """Full precision first, then every codec of every bench still worth it, and the promising ones fused with BM25.
+
+    ``screen`` makes the first round of a bench.
+    """
     sweep.exact()
     exact = [(p, b) for p, b in zip(sweep.points, sweep.benches, strict=True) if not lists_of(b.encoder)]
     best = max(exact, key=lambda pair: (pair[0].quality.value, -pair[0].search_bytes))[1]
@@ -255,17 +273,20 @@ def _measure_all(sweep: Sweep) -> None:
         fused = fusion is not None and sweep.worth_sweeping(fusion)
         if fused or sweep.worth_sweeping(bench):
             n, dim = bench.real.passages.shape
-            _measure(sweep, bench, recipes(bench.chunker, bench.encoder, dim, passages=n)[1:])
+            _measure(sweep, bench, recipes(bench.chunker, bench.encoder, dim, passages=n)[1:], screen(bench))
         if fusion is not None and fused:
             _measure(sweep, fusion, [with_fusion(recipe, fusion.fused) for recipe in sweep.promising(bench)])
+    for bench in sweep.benches:
+        if bench.several and sweep.worth_sweeping(bench):
+            _measure(sweep, bench, token_recipes(bench))
 
 
-def _measure(sweep: Sweep, bench: Bench, some: Sequence[Recipe]) -> None:
+def _measure(sweep: Sweep, bench: Bench, some: Sequence[Recipe], screen: Screen | None = None) -> None:
     from sememe import progress
 
     with progress.task(f"measuring {bench.full_precision}", total=len(some), unit="recipes") as step:
         for recipe in some:
-            sweep.measure(recipe, bench)
+            sweep.measure(recipe, bench, screen)
             step(1)
 
 
@@ -332,4 +353,5 @@ def _document(
         },
         "samples": side_by_side(sweep, chosen, judgement.questions, corpus, makers),
         "unmeasured": sweep.unmeasured,
+        "screened": [asdict(each) for each in sweep.screened],
     }

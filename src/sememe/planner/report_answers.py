@@ -121,7 +121,7 @@ def method(plan: Plan) -> str:
         ("Metric", esc(show.metric_name(plan.get("metric")))),
         ("Rule of choice", "; ".join(rule)),
         ("Reference", recipe_html(section(plan, "reference")["recipe"]) if section(plan, "reference") else ""),
-        ("Recipes", _tally(entries(plan, "points"))),
+        ("Recipes", _tally(entries(plan, "points"), len(entries(plan, "screened")))),
         ("Intervals", "95 %, paired bootstrap over queries"),
         ("Seed", esc(plan.get("seed", ""))),
         ("Machine", esc(machine.get("cpu", "")) + cores),
@@ -166,8 +166,9 @@ def _limits(limits: Mapping[str, Any]) -> list[str]:
     return [f"{text} {form(limits[key])}" for key, (text, form) in forms.items() if number(limits.get(key)) is not None]
 
 
-def _tally(points: Sequence[Mapping[str, Any]]) -> str:
+def _tally(points: Sequence[Mapping[str, Any]], screened: int) -> str:
     dropped = sum(point.get("status") == "dropped" for point in points)
     if not points:
         return ""
-    return f"{len(points) - dropped:,} measured in full, {dropped:,} dropped early as hopeless"
+    told = f"{len(points) - dropped:,} measured in full, {dropped:,} dropped early as hopeless"
+    return told + (f", {screened:,} left out by the first round" if screened else "")

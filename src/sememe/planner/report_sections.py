@@ -273,7 +273,19 @@ def points(plan: Plan, found: Sequence[Mapping[str, Any]]) -> str:
     lead = (
         f"{len(found):,} recipes, intervals at 95 %. Those dropped early were measured on a part of the queries only."
     )
-    return panel("points", "Every recipe that was measured", body, lead)
+    return panel("points", "Every recipe that was measured", body + _screened(plan), lead)
+
+
+def _screened(plan: Plan) -> str:
+    """Recipes that were left out before they were measured, each with its reason, folded away."""
+    left = [(recipe_html(str(each.get("recipe", ""))), each.get("reason", "")) for each in entries(plan, "screened")]
+    rows = [f"<tr><td>{recipe}</td><td>{esc(show.clip(reason, 240))}</td></tr>" for recipe, reason in left]
+    if not rows:
+        return ""
+    body = table(("Recipe", "Why"), rows, caption="Recipes left out by the screen", css="tall")
+    return (
+        f"<details><summary>{len(rows):,} more were left out by a cheap first round, and why</summary>{body}</details>"
+    )
 
 
 def _point_row(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from sememe import catalog
+from sememe.codec.base import Swept
 from sememe.index.structure import structures
 from sememe.recipe import Recipe
 
@@ -27,13 +28,19 @@ _RESCORED = (
 def codecs(dim: int, *, passages: int) -> list[str]:
     """Transform and quantizer parts of the sweep for vectors of width ``dim``, for example ``pca:128 | int8``.
 
-    Every codec of the catalogue says itself what of it is worth measuring (`sememe.codec.base.Swept`). Those that
-    say nothing (``residual``, ``residual-binary``, ``coupled``, ``hash``) lost to ``klt`` at equal bytes on every
-    collection tried; they are for token vectors, for symmetric distances and for labels.
+    Every codec of the catalogue takes part and says itself what of it is worth measuring
+    (`sememe.codec.base.Swept`); the screen (`sememe.planner.screen`) sees to it that this costs little. One that says
+    nothing is measured as it is made without arguments.
     """
-    swept = [t for t in catalog.techniques(room="codec") if "sweep" in vars(t.make)]  # not inherited
-    swept.sort(key=lambda technique: (technique.make.rank, technique.name))  # type: ignore[attr-defined]
-    return [stage for technique in swept for stage in technique.make.sweep(dim, passages)]  # type: ignore[attr-defined]
+    swept = [t for kind in ("transform", "quantizer") for t in catalog.techniques(room="codec", kind=kind)]
+    swept.sort(key=lambda technique: (getattr(technique.make, "rank", Swept.rank), technique.name))
+    return [stage for technique in swept for stage in _swept(technique, dim, passages)]
+
+
+def _swept(technique: catalog.Technique, dim: int, passages: int) -> list[str]:
+    if "sweep" in vars(technique.make):  # not inherited
+        return list(technique.make.sweep(dim, passages))  # type: ignore[attr-defined]
+    return [technique.name if technique.kind == "quantizer" else f"{technique.name} | int8"]
 
 
 def rescored(dim: int) -> list[tuple[str, str]]:
@@ -59,11 +66,42 @@ def lists_of(encoder: str) -> str:
     return "inverted" if hasattr(technique.make, "terms") else "impact"
 
 
-def full_precision(chunker: str, encoder: str, fused: str = "") -> Recipe:
-    """The exact float32 recipe of a view; ``fused`` is its hybrid stage, where it has one. Lists have one recipe."""
+def full_precision(chunker: str, encoder: str, fused: str = "", *, several: bool = False) -> Recipe:
+    """The exact float32 recipe of a view; ``fused`` is its hybrid stage, where it has one. Lists have one recipe.
+
+    ``several`` asks for a vector a token.
+    """
     head = encoder if chunker == "document" else f"{chunker} | {encoder}"
-    tail = lists_of(encoder) or (f"flat | {fused}" if fused else "flat")
+    tail = "multivector" if several else lists_of(encoder) or (f"flat | {fused}" if fused else "flat")
     return Recipe.parse(f"{head} | {tail}")
+
+
+def has_several(recipe: Recipe) -> bool:
+    """Whether an index of this recipe keeps several vectors a passage."""
+    return bool(getattr(catalog.find(recipe.index.name).make, "multi", False))
+
+
+def token_tails(dim: int, *, vectors: int, count: float) -> list[str]:
+    """Codes and budgets worth measuring for token vectors, such as ``residual:2 | multivector:32``.
+
+    Codecs and index kinds say themselves what (`sememe.codec.base.Swept.sweep_tokens`,
+    `sememe.index.multivector.MultiVector.sweep_tokens`). The shortest lists come first, which are searched fastest.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the vectors.
+    vectors : int
+        Of all measured passages together.
+    count : float
+        Of one passage, the median.
+    """
+    coders = [t for kind in ("transform", "quantizer") for t in catalog.techniques(room="codec", kind=kind)]
+    coders.sort(key=lambda technique: (getattr(technique.make, "rank", Swept.rank), technique.name))
+    stages = [stage for t in coders if "sweep_tokens" in vars(t.make) for stage in t.make.sweep_tokens(dim, vectors)]  # type: ignore[attr-defined]
+    kinds = [t.make for t in catalog.techniques(room="index", kind="index") if getattr(t.make, "multi", False)]
+    budgets = [budget for kind in kinds for budget in kind.sweep_tokens(count)]  # type: ignore[attr-defined]
+    return [f"{stage} | {budget}" for budget in budgets for stage in stages]
 
 
 def with_fusion(recipe: Recipe, fused: str) -> Recipe:

@@ -19,7 +19,9 @@ from sememe.planner.loss import (
     ndcg,
     relevance_by_rank,
 )
-from sememe.planner.space import full_precision, fused_stage, lists_of
+from sememe.planner.multi import CodedTokens
+from sememe.planner.screen import Screen, Screened
+from sememe.planner.space import full_precision, fused_stage, has_several, lists_of
 from sememe.planner.trial import Coded, Listed, code, distortion, latency, rank
 from sememe.planner.view import DEPTH, Asked, View
 from sememe.recipe import Recipe
@@ -33,8 +35,9 @@ class Bench:
     """One encoder under one chunking: where judged queries are asked, and where agreement is measured.
 
     A sparse encoder is searched by its lists alone (`lexical`, `learned`), and a dense one fused with BM25 is a
-    bench of its own, with a full precision of its own. ``judged`` and ``real`` are the same view where the
-    judgements are the user's; for stand-ins ``judged`` is the collection with the leak removed.
+    bench of its own, with a full precision of its own; so are its token vectors (`multi`). ``judged`` and ``real``
+    are the same view where the judgements are the user's; for stand-ins ``judged`` is the collection with the leak
+    removed.
     """
 
     chunker: str
@@ -52,16 +55,17 @@ class Bench:
     exact_judged_rank: NDArray[np.int64] | None = None
     fused: str = ""  # the hybrid stage that ends its recipes
     words_ms: float = 0.0  # of BM25 on the sample, one query
+    several: bool = False  # a vector for each token
 
     @property
     def full_precision(self) -> Recipe:
         """The exact float32 recipe of this bench."""
-        return full_precision(self.chunker, self.encoder, self.fused)
+        return full_precision(self.chunker, self.encoder, self.fused, several=self.several)
 
     @property
     def dense(self) -> bool:
-        """Whether it searches vectors alone."""
-        return not self.fused and not lists_of(self.encoder)
+        """Whether it searches vectors alone, one a passage."""
+        return not self.fused and not self.several and not lists_of(self.encoder)
 
 
 @dataclass
@@ -88,6 +92,7 @@ class Sweep:
     reference_bench: Bench | None = None
     reference: Point | None = None
     points: list[Point] = field(default_factory=list)
+    screened: list[Screened] = field(default_factory=list)
     unmeasured: int = 0
 
     @property
@@ -142,12 +147,16 @@ class Sweep:
         versus = self._against_reference(bench)
         return versus.labels is not None and versus.labels.high >= -self.margin
 
-    def measure(self, recipe: Recipe, bench: Bench) -> Point | None:
-        """Measure one recipe; None where the time is up."""
+    def measure(self, recipe: Recipe, bench: Bench, screen: Screen | None = None) -> Point | None:
+        """Measure one recipe; None where the time is up, or where it did not pass the ``screen``."""
         if time.monotonic() > self.deadline:
             self.unmeasured += 1
             return None
-        coded = code(recipe, bench.real, seed=self.seed)
+        reason, fitted = ("", None) if screen is None else screen.look(recipe)
+        if reason:
+            self.screened.append(Screened(str(recipe), reason))
+            return None
+        coded = code(recipe, bench.real, seed=self.seed, fitted=fitted)
         judged = None
         if bench.choose is not None:
             there = coded if bench.judged is bench.real else code(recipe, bench.judged, seed=self.seed)
@@ -191,9 +200,9 @@ class Sweep:
 
     def bench_of(self, recipe: Recipe) -> Bench:
         """The bench that a recipe belongs to."""
+        wanted = (str(recipe.chunker), str(recipe.encoder), fused_stage(recipe), has_several(recipe))
         for bench in self.benches:
-            here = (bench.chunker, bench.encoder, bench.fused)
-            if here == (str(recipe.chunker), str(recipe.encoder), fused_stage(recipe)):
+            if (bench.chunker, bench.encoder, bench.fused, bench.several) == wanted:
                 return bench
         raise LookupError(str(recipe))
 
@@ -221,7 +230,9 @@ class Sweep:
         ranked = rank(code(recipe, bench.judged, seed=self.seed), bench.judged, bench.choose)
         return _ndcg(ranked, bench.choose) - self.reference_bench.exact_choose
 
-    def _changes(self, coded: Coded | Listed, bench: Bench, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _changes(
+        self, coded: Coded | CodedTokens | Listed, bench: Bench, rows: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
         assert bench.exact_rank is not None
         if not len(rows):
             return np.zeros(0)
@@ -235,7 +246,7 @@ class Sweep:
         self,
         recipe: Recipe,
         bench: Bench,
-        coded: Coded | Listed,
+        coded: Coded | CodedTokens | Listed,
         judged: NDArray[np.float64] | None,
         changes: NDArray[np.float64] | None,
     ) -> Point:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from sememe.index.pipeline import kind_of
 from sememe.index.structure import growth
 from sememe.planner.lexical import fuse, records_of
-from sememe.planner.view import DEPTH, Asked, View, best_first, by_record, query_blocks
+from sememe.planner.multi import CodedTokens
+from sememe.planner.view import DEPTH, Asked, View, best_first, by_record, fit_sample, query_blocks
 from sememe.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from sememe.contracts import Codes, Vectors
     from sememe.index.rerank import Hybrid
 
-FIT_ROWS = 20_000
 RESULTS = 10  # that are asked for
 
 
@@ -68,36 +69,49 @@ class Listed:
     seconds: float = 0.0
 
 
-def fit_sample(passages: Vectors, *, seed: int) -> Vectors:
-    """At most ``FIT_ROWS`` rows of ``passages`` (n, d): what chains are fitted on. Never queries."""
-    if len(passages) <= FIT_ROWS:
-        return passages
-    rows = np.random.default_rng([seed, 4]).choice(len(passages), FIT_ROWS, replace=False)
-    return np.ascontiguousarray(passages[np.sort(rows)])
+@dataclass
+class Fitted:
+    """The chain of a recipe, fitted on passages, and how long that took."""
+
+    chain: Chain
+    seconds: float
 
 
-def code(recipe: Recipe, view: View, *, seed: int) -> Coded | Listed:
-    """Fit the recipe on the passages of ``view`` and encode them; a recipe of inverted lists has nothing to fit."""
+def fit(recipe: Recipe, view: View, *, seed: int) -> Fitted:
+    """Fit the recipe on (a sample of) the passages of ``view``."""
     from sememe.codec.chain import Chain
 
-    if kind_of(recipe).sparse:
-        return Listed(recipe)
     started = time.perf_counter()
-    sample = fit_sample(view.passages, seed=seed)
-    chain = Chain.from_recipe(recipe).fit(sample)
+    chain = Chain.from_recipe(recipe).fit(fit_sample(view.passages, seed=seed))
+    return Fitted(chain, time.perf_counter() - started)
+
+
+def code(recipe: Recipe, view: View, *, seed: int, fitted: Fitted | None = None) -> Coded | Listed | CodedTokens:
+    """Fit the recipe on the passages of ``view``, unless it is ``fitted``, and encode them.
+
+    A recipe of inverted lists has nothing to fit.
+    """
+    kind = kind_of(recipe)
+    if kind.sparse:
+        return Listed(recipe)
+    if getattr(kind, "multi", False):
+        return CodedTokens.of(recipe, view, seed=seed)
+    fitted = fitted or fit(recipe, view, seed=seed)
+    started, chain = time.perf_counter(), fitted.chain
     codes = chain.encode(view.passages)
     finer = finer_codes = hybrid = rescore = None
     for stage in recipe.rerankers:
         if stage.name == "hybrid":
             hybrid = stage.make()
         if stage.name == "rescore":
-            rescore = stage.make()
+            rescore, sample = stage.make(), fit_sample(view.passages, seed=seed)
             finer = rescore.make().fit(chain.project(sample))
             finer_codes = finer.encode(chain.project(view.passages))
-    graph = Sought(recipe, chain, codes, view) if hasattr(kind_of(recipe), "reached") else None
+    graph = Sought(recipe, chain, codes, view) if hasattr(kind, "reached") else None
     if graph is not None and not graph.is_used:
         graph = None
-    return Coded(recipe, chain, codes, time.perf_counter() - started, finer, rescore, finer_codes, graph, hybrid)
+    seconds = fitted.seconds + time.perf_counter() - started
+    return Coded(recipe, chain, codes, seconds, finer, rescore, finer_codes, graph, hybrid)
 
 
 class Sought:
@@ -124,8 +138,10 @@ class Sought:
         return found
 
 
-def rank(coded: Coded | Listed, view: View, asked: Asked) -> NDArray[np.int64]:
+def rank(coded: Coded | Listed | CodedTokens, view: View, asked: Asked) -> NDArray[np.int64]:
     """Records of the view, best first: int64 (q, min(DEPTH, r)), -1 where no more were found."""
+    if isinstance(coded, CodedTokens):
+        return coded.rank(view, asked)
     if isinstance(coded, Listed):
         assert asked.words is not None
         return records_of(asked.words.rows, view)
@@ -177,13 +193,15 @@ def _masked(scores: NDArray[np.float32], view: View, left_out: NDArray[np.int64]
     return scores
 
 
-def distortion(coded: Coded | Listed, view: View, asked: Asked) -> float:
+def distortion(coded: Coded | Listed | CodedTokens, view: View, asked: Asked) -> float:
     """Share of the variance of the exact scores that the codes lose: ``1 - r**2`` over queries and passages.
 
     Scores of the finer tier where there is one, since that is what orders the answers. Inverted lists lose nothing.
     """
     if isinstance(coded, Listed):
         return 0.0
+    if isinstance(coded, CodedTokens):
+        return coded.distortion(view, asked)
     queries = asked.vectors[:64]
     rows = np.linspace(0, len(view.passages) - 1, min(len(view.passages), 2_000)).astype(np.int64)
     exact = (queries @ view.passages[rows].T).astype(np.float64)
@@ -198,7 +216,7 @@ def distortion(coded: Coded | Listed, view: View, asked: Asked) -> float:
 
 
 def latency(
-    coded: Coded | Listed, asked: Asked, *, encode_ms: float, scale: float, repeats: int = 24
+    coded: Coded | Listed | CodedTokens, asked: Asked, *, encode_ms: float, scale: float, repeats: int = 24
 ) -> dict[str, float]:
     """Milliseconds of one query at a time: encoding, scanning all codes, rescoring, BM25 and fusion where there is one.
 
@@ -207,7 +225,8 @@ def latency(
     if isinstance(coded, Listed):
         spent = [] if asked.words is None else (encode_ms + asked.words.milliseconds * scale).tolist()
     else:
-        spent = [encode_ms + _milliseconds(coded, asked, row, scale) for row in range(min(repeats, len(asked)))]
+        search = coded.milliseconds if isinstance(coded, CodedTokens) else partial(_milliseconds, coded)
+        spent = [encode_ms + search(asked, row, scale) for row in range(min(repeats, len(asked)))]
     spent = spent or [encode_ms]
     return {"p50": float(np.percentile(spent, 50)), "p95": float(np.percentile(spent, 95))}
 

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sememe.contracts import Encoder, Record, Vectors
+from sememe.contracts import Encoder, Ragged, Record, Vectors
+from sememe.index.ragged import take
 from sememe.planner.questions import Questions
 
 if TYPE_CHECKING:
     from sememe.planner.lexical import WordRanks
+    from sememe.planner.multi import Tokens
 
 DEPTH = 100  # how far down a ranking is looked at
+FIT_ROWS = 20_000
 _BLOCK = 2**24  # scores held at once while ranking
 
 
@@ -30,12 +33,15 @@ class View:
         First passage of each record that has any; records are in order.
     records : int64 (r,)
         Row of each such record in the corpus sample.
+    tokens : Tokens or None
+        The token vectors of the passages, where they are searched.
     """
 
     passages: Vectors
     starts: NDArray[np.int64]
     records: NDArray[np.int64]
     texts: list[str]
+    tokens: Tokens | None = None
 
     @property
     def chunked(self) -> bool:
@@ -47,7 +53,8 @@ class View:
 class Asked:
     """Queries encoded for one view: vectors (q, d), gains (q, r) or None, rows left out (q,), -1 for none.
 
-    ``words`` is what BM25 finds for them in the same view, where that was looked up.
+    ``words`` is what BM25 finds for them in the same view, where that was looked up; ``tokens`` are their own token
+    vectors, where those are searched with.
     """
 
     vectors: Vectors
@@ -55,6 +62,7 @@ class Asked:
     ideal: NDArray[np.float32] | None
     left_out: NDArray[np.int64]
     words: WordRanks | None = None
+    tokens: Ragged | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -67,7 +75,16 @@ class Asked:
             None if self.ideal is None else self.ideal[rows],
             self.left_out[rows],
             None if self.words is None else self.words.take(rows),
+            None if self.tokens is None else take(self.tokens, np.asarray(rows)),
         )
+
+
+def fit_sample(vectors: Vectors, *, seed: int) -> Vectors:
+    """At most ``FIT_ROWS`` rows of ``vectors`` (n, d): what chains are fitted on. Never queries."""
+    if len(vectors) <= FIT_ROWS:
+        return vectors
+    rows = np.random.default_rng([seed, 4]).choice(len(vectors), FIT_ROWS, replace=False)
+    return np.ascontiguousarray(vectors[np.sort(rows)])
 
 
 def ask(view: View, questions: Questions, encoder: Encoder, corpus: Sequence[Record]) -> Asked:

@@ -31,8 +31,10 @@ struct Job {
   const uint8_t* codes;
   int64_t stride, t;
   int64_t head;  // bytes of the number of a centre, 0 to 2
-  const float* centres;  // (cells, count)
+  const float* centres;  // (cells, count): what a centre adds to each query's product; or null
   int64_t cells;
+  const float* rows;    // (cells, padded): the centres themselves, for codes of unit length; or null
+  const float* spread;  // (padded), what levels are multiplied by before a row of the above is added
   const float* queries;  // (count, padded)
   int64_t count, padded;
 };
@@ -47,7 +49,8 @@ class Matcher {
         symbols_((job.code.d + 63) / 64 * 64),
         memory_(as_they_lie(job) ? 0 : room_ * job.padded),
         row_(room_),
-        add_(room_) {}
+        add_(room_),
+        scale_(room_, 1.0f) {}
 
   void match(int64_t first, int64_t last, float* best) {
     auto matches = SEMEME_PICK(best_matches);
@@ -57,21 +60,22 @@ class Matcher {
         if (r >= some) {  // the last one once more changes nothing
           row_[r] = row_[some - 1];
           add_[r] = add_[some - 1];
+          scale_[r] = scale_[some - 1];
           continue;
         }
         const uint8_t* code = job_.codes + (first + r) * job_.stride;
         if (!memory_.empty()) request(first + r + 2 * kMatched);
         row_[r] = whole(code, r);
-        if (job_.head) add_[r] = job_.centres + cell(code) * job_.count;
+        if (job_.centres) add_[r] = job_.centres + cell(code) * job_.count;
       }
       for (int64_t from = 0; from < job_.count; from += block_) {
         const int64_t queries = std::min(block_, job_.count - from);
         for (int64_t r = 0; r < full; r += kMatched) {
           const float* add[kMatched] = {};
           for (int64_t i = 0; memory_.empty() && from == 0 && i < kMatched; ++i) request(first + r + kMatched + i);
-          for (int64_t i = 0; job_.head && i < kMatched; ++i) add[i] = add_[r + i] + from;
-          matches(row_.data() + r, job_.queries + from * job_.padded, queries, job_.padded, job_.head ? add : nullptr,
-                  best + from);
+          for (int64_t i = 0; job_.centres && i < kMatched; ++i) add[i] = add_[r + i] + from;
+          matches(row_.data() + r, job_.queries + from * job_.padded, queries, job_.padded,
+                  job_.rows ? scale_.data() + r : nullptr, job_.centres ? add : nullptr, best + from);
         }
       }
     }
@@ -94,6 +98,8 @@ class Matcher {
     if (memory_.empty()) return reinterpret_cast<const float*>(values);
     float* to = memory_.data() + r * job_.padded;
     SEMEME_PICK(widen_code)(job_.code, code, job_.padded, symbols_.data(), to);
+    if (job_.rows)
+      scale_[r] = SEMEME_PICK(unit_row)(job_.rows + cell(code) * job_.padded, job_.spread, job_.padded, to);
     return to;
   }
 
@@ -108,6 +114,7 @@ class Matcher {
   std::vector<uint8_t> symbols_;
   std::vector<float> memory_;
   std::vector<const float*> row_, add_;
+  std::vector<float> scale_;  // of rows that are brought to unit length
 };
 
 // Queries as whole numbers of 16 bits, for codes whose symbol s stands for levels[0] + s: their products with symbols
@@ -188,25 +195,36 @@ class WholeMatcher {
   uint16_t masks_[WholeQueries::kBlock];
 };
 
+// Rows of d as rows of `padded`, zeros behind.
+std::vector<float> widened(const float* rows, int64_t n, int64_t d, int64_t padded) {
+  std::vector<float> wide(n * padded, 0.0f);
+  for (int64_t r = 0; r < n; ++r) std::copy(rows + r * d, rows + (r + 1) * d, wide.data() + r * padded);
+  return wide;
+}
+
 // queries: query i has vectors [queries[i], queries[i + 1]); document j has codes [starts[j], stops[j]).
 nb::ndarray<nb::numpy, float> maxsim(int kind, Array<uint8_t, 2> codes, int64_t d, int bits, int flip, int64_t first,
                                      Array<float, 1> levels, int64_t head, Array<float, 2> centres,
-                                     Array<float, 2> weights, Array<float, 1> constants, Array<int64_t, 1> queries,
-                                     Array<int64_t, 1> starts, Array<int64_t, 1> stops, int threads) {
+                                     Array<float, 2> rows, Array<float, 1> spread, Array<float, 2> weights,
+                                     Array<float, 1> constants, Array<int64_t, 1> queries, Array<int64_t, 1> starts,
+                                     Array<int64_t, 1> stops, int threads) {
   const int64_t t = codes.shape(0), stride = codes.shape(1), m = weights.shape(0), n = starts.shape(0);
   const int64_t asked = static_cast<int64_t>(queries.shape(0)) - 1, count = (m + kMatched - 1) / kMatched * kMatched;
   const int64_t bytes = kind == 2 ? packed_bytes(d, bits) : d * (kind == 0 ? 4 : 2);
+  const bool unit = rows.shape(0) > 0;
   bool fits = kind >= 0 && kind <= 2 && d >= 1 && d <= 65536 && bits >= 1 && bits <= 8 && first >= head && head >= 0 &&
               head <= 2 && first + bytes <= stride && static_cast<int64_t>(weights.shape(1)) == d && asked >= 0 &&
               static_cast<int64_t>(constants.shape(0)) == m && static_cast<int64_t>(stops.shape(0)) == n &&
               (kind != 2 || static_cast<int64_t>(levels.shape(0)) == int64_t{1} << bits) &&
-              (!head || static_cast<int64_t>(centres.shape(1)) == count);
+              (!head || unit || static_cast<int64_t>(centres.shape(1)) == count) &&
+              (!unit || (head && kind == 2 && static_cast<int64_t>(rows.shape(1)) == d &&
+                         static_cast<int64_t>(spread.shape(0)) == d));
   for (int64_t i = 0; fits && i <= asked; ++i)
     fits = queries.data()[i] >= (i ? queries.data()[i - 1] : 0) && queries.data()[i] <= m;
-  int64_t rows = 0;
+  int64_t vectors = 0;
   for (int64_t j = 0; fits && j < n; ++j) {
     fits = starts.data()[j] >= 0 && starts.data()[j] <= stops.data()[j] && stops.data()[j] <= t;
-    rows += stops.data()[j] - starts.data()[j];
+    vectors += stops.data()[j] - starts.data()[j];
   }
   if (!fits) throw std::invalid_argument("arguments of maxsim do not fit together");
   float* scores = new float[asked * n + 1];
@@ -218,13 +236,16 @@ nb::ndarray<nb::numpy, float> maxsim(int kind, Array<uint8_t, 2> codes, int64_t 
     bool even = kind == 2;
     for (int64_t s = 0; even && s < int64_t{1} << bits; ++s) even = table[s] == table[0] + static_cast<float>(s);
     const int64_t padded = (d + 15) / 16 * 16;
-    std::vector<float> memory(count * padded, 0.0f);
-    for (int64_t q = 0; q < m; ++q)
-      std::copy(weights.data() + q * d, weights.data() + (q + 1) * d, memory.data() + q * padded);
+    std::vector<float> memory = widened(weights.data(), m, d, padded);
+    memory.resize(count * padded, 0.0f);
     const SymbolCode symbols{stride, d, bits, flip, Tail::none, 0, first, nullptr, nullptr, nullptr};
+    const std::vector<float> wide = unit ? widened(rows.data(), rows.shape(0), d, padded) : std::vector<float>();
+    const std::vector<float> wide_spread = unit ? widened(spread.data(), 1, d, padded) : std::vector<float>();
     const Job job{{static_cast<TokenKind>(kind), d, first, symbols, table.data(), even}, codes.data(), stride, t, head,
-                  centres.data(), static_cast<int64_t>(centres.shape(0)), memory.data(), count, padded};
-    const double worth = static_cast<double>(rows) * static_cast<double>(m * d) / kWorth;
+                  head && !unit ? centres.data() : nullptr,
+                  static_cast<int64_t>(unit ? rows.shape(0) : centres.shape(0)), unit ? wide.data() : nullptr,
+                  wide_spread.data(), memory.data(), count, padded};
+    const double worth = static_cast<double>(vectors) * static_cast<double>(m * d) / kWorth;
     const int parts = static_cast<int>(std::clamp<double>(worth, 1, std::clamp(threads, 1, 256)));
     std::atomic<int64_t> next{0};
     auto all = [&](auto& matcher) {
@@ -262,7 +283,8 @@ nb::ndarray<nb::numpy, float> maxsim(int kind, Array<uint8_t, 2> codes, int64_t 
 
 void bind_maxsim(nb::module_& m) {
   m.def("maxsim", &maxsim, nb::arg("kind"), nb::arg("codes"), nb::arg("d"), nb::arg("bits"), nb::arg("flip"),
-        nb::arg("first"), nb::arg("levels"), nb::arg("head"), nb::arg("centres"), nb::arg("weights"),
-        nb::arg("constants"), nb::arg("queries"), nb::arg("starts"), nb::arg("stops"), nb::arg("threads"),
+        nb::arg("first"), nb::arg("levels"), nb::arg("head"), nb::arg("centres"), nb::arg("rows"),
+        nb::arg("spread"), nb::arg("weights"), nb::arg("constants"), nb::arg("queries"), nb::arg("starts"),
+        nb::arg("stops"), nb::arg("threads"),
         "Scores (q, n) of queries with documents of codes. See kernels/maxsim.py.");
 }

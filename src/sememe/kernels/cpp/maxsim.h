@@ -29,10 +29,14 @@ struct TokenCode {
 SEMEME_DECLARE(void widen_code(const TokenCode& code, const uint8_t* row, int64_t padded, uint8_t* symbols,
                                float* out);)
 
+// row = centre + spread * row, all of `padded` entries. Returns what brings it to unit length, 0 for a row of zeros.
+// Squares are added in four times 16 lanes, folded in the same order at every level.
+SEMEME_DECLARE(float unit_row(const float* centre, const float* spread, int64_t padded, float* row);)
+
 // best[q][r] = max(best[q][r], 256 high[q][r] + low[q][r]) for `count` queries and 16 rows.
 SEMEME_DECLARE(void join_matches(const int32_t* high, const int32_t* low, int64_t count, float* best);)
 
-// best[q] = max(best[q], rows[r] . queries[q] + add[r][q]) over four rows; queries: (count, padded), count a multiple
-// of four; add may be null. Sums run in 16 lanes, folded in the same order at every level.
+// best[q] = max(best[q], scale[r] * (rows[r] . queries[q]) + add[r][q]) over four rows; queries: (count, padded), count
+// a multiple of four; scale and add may be null. Sums run in 16 lanes, folded in the same order at every level.
 SEMEME_DECLARE(void best_matches(const float* const* rows, const float* queries, int64_t count, int64_t padded,
-                                 const float* const* add, float* best);)
+                                 const float* scale, const float* const* add, float* best);)

@@ -1,5 +1,6 @@
 #include "maxsim.h"
 
+#include <math.h>
 #include <string.h>
 
 #if defined(__AVX2__)
@@ -63,13 +64,15 @@ inline __m512 folded(__m512* a) {
   const __m512 y = _mm512_add_ps(_mm512_shuffle_f32x4(a[2], a[3], 0x88), _mm512_shuffle_f32x4(a[2], a[3], 0xDD));
   return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xDD));
 }
-#else
+#endif
+
 inline float folded(const float* lane) {
   float four[4];
   for (int i = 0; i < 4; ++i) four[i] = (lane[4 * i] + lane[4 * i + 2]) + (lane[4 * i + 1] + lane[4 * i + 3]);
   return (four[0] + four[1]) + (four[2] + four[3]);
 }
 
+#if !defined(__AVX512F__)
 inline float larger(float a, float b) { return a > b ? a : b; }
 #endif
 
@@ -106,6 +109,40 @@ void widen_code(const TokenCode& code, const uint8_t* row, int64_t padded, uint8
   for (int64_t j = code.d; j < padded; ++j) out[j] = 0;
 }
 
+float unit_row(const float* centre, const float* spread, int64_t padded, float* row) {
+  float lane[16];
+#if defined(__AVX512F__)
+  // Four sums, so that one addition need not wait for the one before.
+  __m512 sum[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+  const auto put = [&](int64_t j, __m512& part) {
+    const __m512 left = _mm512_mul_ps(_mm512_loadu_ps(spread + j), _mm512_loadu_ps(row + j));
+    const __m512 value = _mm512_add_ps(_mm512_loadu_ps(centre + j), left);
+    part = _mm512_add_ps(part, _mm512_mul_ps(value, value));
+    _mm512_storeu_ps(row + j, value);
+  };
+  int64_t j = 0;
+  for (; j + 64 <= padded; j += 64) {
+    put(j, sum[0]);
+    put(j + 16, sum[1]);
+    put(j + 32, sum[2]);
+    put(j + 48, sum[3]);
+  }
+  for (int i = 0; j < padded; j += 16, ++i) put(j, sum[i]);
+  _mm512_storeu_ps(lane, _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+#else
+  float sum[4][16] = {};
+  for (int64_t j = 0; j < padded; j += 16)
+    for (int l = 0; l < 16; ++l) {
+      const float value = centre[j + l] + spread[j + l] * row[j + l];
+      sum[j / 16 % 4][l] += value * value;
+      row[j + l] = value;
+    }
+  for (int l = 0; l < 16; ++l) lane[l] = (sum[0][l] + sum[1][l]) + (sum[2][l] + sum[3][l]);
+#endif
+  const float square = folded(lane);
+  return square > 0 ? 1.0f / sqrtf(square) : 0.0f;
+}
+
 void join_matches(const int32_t* high, const int32_t* low, int64_t count, float* best) {
   for (int64_t i = 0; i < count * 16; i += 16) {
 #if defined(__AVX512F__)
@@ -121,7 +158,14 @@ void join_matches(const int32_t* high, const int32_t* low, int64_t count, float*
 }
 
 void best_matches(const float* const* rows, const float* queries, int64_t count, int64_t padded,
-                  const float* const* add, float* best) {
+                  const float* scale, const float* const* add, float* best) {
+#if defined(__AVX512F__)
+  __m512 scales = _mm512_set1_ps(1);  // each row's, for its four queries
+  if (scale) {
+    const __m512i row = _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0);
+    scales = _mm512_permutexvar_ps(row, _mm512_castps128_ps512(_mm_loadu_ps(scale)));
+  }
+#endif
   for (int64_t q = 0; q < count; q += kMatched) {
     const float* query = queries + q * padded;
 #if defined(__AVX512F__)
@@ -141,6 +185,7 @@ void best_matches(const float* const* rows, const float* queries, int64_t count,
       }
     }
     __m512 all = folded(sum);
+    if (scale) all = _mm512_mul_ps(all, scales);
     if (add) {
       __m512 more = _mm512_castps128_ps512(_mm_loadu_ps(add[0] + q));
       more = _mm512_insertf32x4(more, _mm_loadu_ps(add[1] + q), 1);
@@ -157,7 +202,7 @@ void best_matches(const float* const* rows, const float* queries, int64_t count,
         float lane[16] = {};
         for (int64_t j = 0; j < padded; j += 16)
           for (int l = 0; l < 16; ++l) lane[l] += rows[r][j + l] * query[j + l];
-        one[r] = folded(lane);
+        one[r] = scale ? folded(lane) * scale[r] : folded(lane);
         if (add) one[r] += add[r][q + i];
       }
       best[q + i] = larger(larger(larger(one[0], one[1]), larger(one[2], one[3])), best[q + i]);
