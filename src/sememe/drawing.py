@@ -25,11 +25,13 @@ def checked(path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        Another ending.
+        Another ending, or a folder that is not there.
     """
     place = Path(path)
     if place.suffix.lower() not in (".svg", ".html", ".htm"):
         raise InputError("a plot is written as .svg or .html", where=str(path), fix="choose one of these endings")
+    if not place.parent.is_dir():
+        raise InputError("there is no such folder to write a plot into", where=str(place.parent), fix="make it first")
     return place
 
 

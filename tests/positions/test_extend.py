@@ -208,6 +208,13 @@ def test_what_does_not_fit_is_refused() -> None:
         sememe.positions.apply("ntk", torch.nn.Linear(2, 2))
     with pytest.raises(InputError, match="unexpected keyword"):
         sememe.positions.apply("ntk", llama, speed=3)
+    for context in (0, -3):
+        for model in (llama, bert):
+            with pytest.raises(InputError, match=f"context={context} is no trained window"):
+                sememe.positions.apply("interpolate", model, context=context)
+    for kind, name in (("Bert", "tuned"), ("Roberta", "grouped"), ("Bert", "parallel-windows")):
+        with pytest.raises(InputError, match=f"context=17 in a model with {SHORT} positions"):
+            sememe.positions.apply(name, table_model(kind), context=17)
     with seeded(0):
         config = transformers.LlamaConfig(
             **SIZES, rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}

@@ -50,7 +50,7 @@ def test_a_grid_is_read_row_by_row() -> None:
 
 def test_scores_gain_the_product_of_the_vectors() -> None:
     with seeded(0):
-        seqpe = SeqPE(8, 2, 16)
+        seqpe = SeqPE(8, 2, 16).eval()
         q, k, v = torch.randn(3, 2, 2, 6, 8)
     seqpe.read(torch.zeros(2, 6, dtype=torch.long))
     p = seqpe.vectors(torch.arange(6)[:, None]).view(6, 2, 8).transpose(0, 1)
@@ -73,6 +73,36 @@ def test_the_penalty_counts_in_training_only_and_teaches_order() -> None:
             optimizer.step()
             optimizer.zero_grad()
         assert float(sum(seqpe.penalty() for _ in range(5)).detach()) < 0.8 * first
+
+
+def test_distances_longer_than_any_text_are_ordered_too() -> None:
+    with seeded(0):
+        seqpe = SeqPE(8, 2, 32, digits=3)
+        optimizer = torch.optim.Adam(seqpe.parameters(), lr=3e-3)
+        for _ in range(150):
+            seqpe.penalty().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    with torch.no_grad():
+        found = seqpe.vectors(torch.arange(200)[:, None]).view(200, 2, 8).transpose(0, 1)
+        alike = found @ found.transpose(-1, -2)
+    near, far = (torch.stack([alike.diagonal(d, 1, 2).mean(-1) for d in part]).mean(0) for part in ((1, 2), (64, 128)))
+    assert bool((near > far + 1).all())  # of each head
+
+
+def test_some_passes_of_training_stand_elsewhere() -> None:
+    with seeded(0):
+        seqpe = SeqPE(8, 2, 16)
+        first = seqpe.vectors(torch.zeros(1, 1, dtype=torch.long)).view(2, 8)
+        ids = torch.zeros(1, 17, dtype=torch.long)
+        moved = 0
+        for _ in range(60):
+            seqpe.read(ids)
+            moved += not torch.allclose(seqpe._vectors[:, 0], first, atol=1e-5)
+        seqpe.eval()
+        seqpe.read(ids)
+    assert 0 < moved < 30
+    assert torch.allclose(seqpe._vectors[:, 0], first, atol=1e-5)
 
 
 def test_matrices_begin_as_rotations() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from sememe.tokens.click_models import (  # noqa: E402
     compare_clicks,
     fit_clicks,
 )
+from sememe.tokens.factorized import FactorizedEmbedding  # noqa: E402
 from sememe.tokens.features import FieldTables  # noqa: E402
 from sememe.tokens.table_compare import best, compare_tables  # noqa: E402
 from sememe.tokens.table_methods import METHODS, IntegerTable  # noqa: E402
@@ -210,6 +212,26 @@ def test_contenders_differ_in_the_table_alone(log: ClickLog) -> None:
     first, again = (fit_clicks(log, contender, 8, 1, recipe=recipe) for _ in range(2))
     assert np.array_equal(first.logits, again.logits)
     assert not np.array_equal(first.logits, fit_clicks(log, contender, 8, 2, recipe=recipe).logits)
+
+
+def test_what_all_ids_share_moves_slower_and_does_not_decay(log: ClickLog) -> None:
+    def after(steps: int, **options: Any) -> dict[str, Any]:
+        contender = Contender(lambda seed: FactorizedEmbedding(log.vocabulary, 8, 2))
+        made = fit_clicks(log, contender, 8, 4, recipe=ClickRecipe(steps=steps, batch=64, **options))
+        return {name: p.detach() for name, p in made.model.named_parameters()}
+
+    start = after(0)
+    moved, kept, slow = (
+        after(1, **options) for options in ({}, {"shared": "projection"}, {"shared": "projection", "slower": 4.0})
+    )
+    step = 0.02 * 1e-3 / 0.05  # the rate of the first step, which is also how far Adam goes then
+    shrunk = start["table.projection"] * (1 - step * 0.5)
+    np.testing.assert_allclose((moved["table.projection"] - shrunk).abs(), step, rtol=1e-2)
+    np.testing.assert_allclose((kept["table.projection"] - start["table.projection"]).abs(), step, rtol=1e-2)
+    np.testing.assert_allclose((slow["table.projection"] - start["table.projection"]).abs(), step / 4, rtol=1e-2)
+    for name in moved.keys() - {"table.projection"}:
+        assert torch.equal(moved[name], kept[name])
+        assert torch.equal(moved[name], slow[name])
 
 
 def test_training_learns_what_there_is_to_learn(log: ClickLog) -> None:

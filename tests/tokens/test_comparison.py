@@ -180,7 +180,7 @@ def test_what_cannot_be_compared_is_refused(tokenizer_file: Path) -> None:
         tokens.compare(tokenizer_file, texts=TEXTS, layers=["nothing"], **SMALL)
     with pytest.raises(InputError, match="budget"):
         tokens.compare(tokenizer_file, texts=TEXTS, layers=["kronecker"], budgets=["many"], **SMALL)
-    with pytest.raises(InputError, match="split"):
+    with pytest.raises(InputError, match="too short"):
         tokens.compare(tokenizer_file, texts=["one"], layers=["kronecker"], **SMALL)
     with pytest.raises(UsageError, match="positive"):
         tokens.compare(tokenizer_file, texts=TEXTS, **{**SMALL, "steps": 0})

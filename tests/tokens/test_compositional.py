@@ -141,6 +141,15 @@ def test_widths_follow_popularity_and_the_budget() -> None:
     assert len(set(same)) == 1
 
 
+def test_projections_of_mixed_widths_begin_with_the_same_axes() -> None:
+    layer = MixedDimEmbedding(numbered(400), 16, numbers=1_600, groups=5)
+    parts = [p.detach() * len(p) ** 0.5 for p in layer.projections.values()]
+    assert len({len(part) for part in parts}) > 2
+    widest = max(parts, key=len)
+    for part in parts:
+        torch.testing.assert_close(part, widest[: len(part)])
+
+
 def test_groups_by_frequency_hold_the_frequent_symbols_first() -> None:
     generator = np.random.default_rng(0)
     counts = generator.permutation(1_000 / (1.0 + np.arange(200)))

@@ -176,6 +176,18 @@ def test_fits_a_table_better_than_its_mean(name: str, vocabulary: Vocabulary) ->
         layer.fit(table * torch.nan)
 
 
+@pytest.mark.parametrize("name", ["multi-hash", "byte-attention", "fourier-id"])
+def test_short_rows_are_fitted_as_well_as_long_ones(name: str, vocabulary: Vocabulary) -> None:
+    table = torch.randn(len(vocabulary), DIM, generator=torch.Generator().manual_seed(0)) + 0.5
+    errors = []
+    for size in (1.0, 0.05):  # the latter is about the spread of a sentence encoder's table
+        layer = make(name, vocabulary)
+        layer.fit(size * table)
+        assert layer.fit_ is not None
+        errors.append(layer.fit_.error)
+    assert errors[1] < min(1.0, 1.1 * errors[0] + 0.05)
+
+
 def test_an_unknown_layer_and_a_wrong_option_are_refused(vocabulary: Vocabulary) -> None:
     with pytest.raises(UsageError, match="did you mean kronecker"):
         tokens.build("kroneker", vocabulary, DIM)

@@ -103,23 +103,24 @@ def test_scale_norm_is_its_formula() -> None:
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_fusion_is_its_formula(kind: Any) -> None:
-    fusion, head = SurfaceFusion(8, kind), torch.nn.Linear(8, V)
-    with torch.no_grad():
-        fusion.share.fill_(0.7)
-    states, surface = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
+    fusion, head = SurfaceFusion(8, kind, 0.7), torch.nn.Linear(8, V)
+    states, source, surface = torch.randn(2, 3, 8), torch.randn(2, 5, 8), torch.randn(2, 5, 8, requires_grad=True)
+    states.requires_grad_(True)
+    source.requires_grad_(True)
     keep = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
-    out = fusion(states, surface, keep, head)
-    torch.testing.assert_close(out.exp().sum(-1), torch.ones(2, 3))
+    out = fusion(states, source, surface, keep, head)
     for b in range(2):
-        real = surface[b][keep[b]]
+        there, real = source[b][keep[b]], surface[b][keep[b]]
         for t in range(3):
-            weights = ((fusion.ask(states[b, t]) * fusion.tell(real)).sum(1) / 8**0.5).softmax(0)
-            other = head(fusion.out(weights @ real))
+            weights = ((fusion.ask(states[b, t]) * fusion.tell(there)).sum(1) / 8**0.5).softmax(0)
+            other = head(fusion.out(weights @ fusion.take(real)))
             own = head(states[b, t])
-            share = torch.sigmoid(torch.tensor(0.7))
-            mixed = share * own.softmax(0) + (1 - share) * other.softmax(0)
-            wanted = mixed if kind == "hard" else (own + other).softmax(0)
-            torch.testing.assert_close(out[b, t].exp(), wanted, rtol=1e-4, atol=1e-6)
+            mixed = 0.7 * own.log_softmax(0) + 0.3 * other.log_softmax(0)
+            wanted = mixed if kind == "hard" else (own + other).log_softmax(0)
+            torch.testing.assert_close(out[b, t], wanted, rtol=1e-4, atol=1e-5)
+    out[..., 0].sum().backward()
+    assert source.grad is None  # where to look teaches neither side
+    assert surface.grad is not None
     with pytest.raises(InputError, match="fusion"):
         SurfaceFusion(8, "other")  # type: ignore[arg-type]
 

@@ -57,7 +57,7 @@ def run(given: argparse.Namespace) -> int:
         given.log,
         label=given.label,
         numeric=None if given.numeric is None else parts(given.numeric),
-        methods=_methods(parts(given.methods)) if given.methods else None,
+        methods=None if given.methods is None else _methods(parts(given.methods)),
         budgets=parts(given.budgets),
         steps=given.steps,
         seeds=given.seeds,

@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> int:
     answer = tokens.compare(
         given.tokenizer,
         given.text,
-        layers=parts(given.layers) if given.layers else None,
+        layers=None if given.layers is None else parts(given.layers),
         budgets=parts(given.budgets),
         steps=given.steps,
         seeds=given.seeds,

@@ -89,6 +89,11 @@ class RunLog:
         Where they are kept; in memory only when not given. A last line that was cut off is left out.
     setting : dict
         Everything else that the runs depend on; runs of another setting are not found.
+
+    Raises
+    ------
+    InputError
+        A file that holds something else, or a folder that is not there.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, setting: dict[str, Any] | None = None) -> None:
@@ -96,8 +101,15 @@ class RunLog:
         text = json.dumps(setting or {}, sort_keys=True, default=str)
         self._setting = hashlib.sha256(text.encode()).hexdigest()[:16]
         self._runs: dict[tuple[str, int, int], Run] = {}
-        if self.path is not None and self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
+        if self.path is None:
+            return
+        if not self.path.parent.is_dir():
+            raise InputError("there is no such folder for a log", where=str(self.path.parent), fix="make it first")
+        if self.path.exists():
+            lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if line.strip()]
+            if lines and not any(_is_run(line) for line in lines):
+                raise InputError("this file is no log of runs", where=str(self.path), fix="name a new file")
+            for line in lines:
                 try:
                     entry = json.loads(line)
                     if entry.pop("setting") == self._setting:
@@ -121,6 +133,11 @@ class RunLog:
                     file.write("\n" + json.dumps(entry) + "\n")  # a line that a kill cut off ends here
             except OSError as error:
                 raise InputError(f"cannot be written ({error.strerror})", where=str(self.path)) from None
+
+
+def _is_run(line: str) -> bool:
+    """Whether a line was written by a log, be it for another setting or cut off."""
+    return line.startswith('{"setting": ')
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,8 +81,8 @@ class SmallSeq2Seq(nn.Module):  # type: ignore[misc]
     order : {"pre", "post"}
         Norms before each part with a clean residual, or after each sum as in the first transformers.
     fusion : nn.Module, optional
-        ``fusion(states, surface, keep, head) -> log-probabilities``, given the decoder's last states, what enters the
-        encoder's first layer (the source's embeddings with their positions), and which of its places are real.
+        ``fusion(states, source, surface, keep, head) -> log-probabilities``, given the decoder's last states, the
+        encoder's, the source's embeddings without their positions, and which of its places are real.
     mix : nn.Module, optional
         ``mix(layers)`` makes of the list of all encoder layers (the embedding first) what the decoder's last layer
         reads.
@@ -149,7 +149,8 @@ class SmallSeq2Seq(nn.Module):  # type: ignore[misc]
             x = layer(x, None, seen, keep)
         x = self.decoded(x)
         if self.fusion is not None:
-            return self.fusion(x, layers[0], keep, self.head)
+            surface = layers[0] - self.places[0, : keep.shape[1]]
+            return self.fusion(x, layers[-1], surface, keep, self.head)
         return F.log_softmax(self.head(x), dim=-1)
 
     def nll(self, ids: Any) -> Any:

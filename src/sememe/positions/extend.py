@@ -57,7 +57,9 @@ def apply(name: str, model: Any, *, context: int | None = None, **options: Any) 
     """Let a loaded model read longer texts.
 
     Texts that fit the trained window are read as before, within rounding (``string`` works inside the window, and
-    changes those longer than its shift). A model holds one method at a time.
+    changes those longer than its shift). A model holds one method at a time. Two methods need to be told something
+    before they change anything: ``dimension-wise`` its ``factors`` (`sememe.positions.rope_search.detect` finds them),
+    ``hirope`` which symbols are ``borders``.
 
     Parameters
     ----------
@@ -78,6 +80,10 @@ def apply(name: str, model: Any, *, context: int | None = None, **options: Any) 
     UsageError
         An unknown name.
     """
+    if context is not None and context < 1:
+        raise InputError(
+            f"context={context} is no trained window", fix="give the symbols that the model was trained on"
+        )
     if hasattr(getattr(model, "trunk", None), "positions"):
         return _small(name, model, context, options)
     config = getattr(model, "config", None)

@@ -62,7 +62,10 @@ def apply(name: str, model: Any, context: int | None, options: dict[str, Any]) -
     if not isinstance(table, nn.Embedding) or getattr(base.config, "is_decoder", False):
         raise InputError(f"{type(model).__name__} has no table of positions in an encoder", fix="use another model")
     first = 0 if table.padding_idx is None else table.padding_idx + 1  # some count positions from behind the padding
-    window = context or table.num_embeddings - first
+    rows = table.num_embeddings - first
+    if context is not None and context > rows:
+        raise InputError(f"context={context} in a model with {rows} positions", fix="give a window that it has")
+    window = context or rows
     kind = technique(name, "table")
     if kind is ParallelWindows:
         return _windows(name, base, built(kind, options, context=window))

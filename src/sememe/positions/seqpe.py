@@ -18,6 +18,8 @@ except ImportError:
     raise MissingDependency("torch", extra="torch", need="a position encoding") from None
 
 _DRAWN = 32  # positions drawn for each of the two losses
+_REACH = 8  # trained sizes that positions are drawn from, where the digits suffice
+_SHIFTED = 0.1  # share of passes of training that stand elsewhere than at the beginning
 
 
 @register(
@@ -33,8 +35,10 @@ class SeqPE(Positions):
 
     Li et al., "SeqPE: Transformer with Sequential Position Encoding", 2025, arXiv 2506.13277. A position of several
     axes is the digits of one axis after those of the other, so an image needs nothing new. While training, `penalty`
-    adds two losses: of several candidates the nearest in index shall be the most similar (contrast), and positions out
-    of the trained range shall be as similar to each other as those within it that are shifted to them (distillation).
+    adds two losses: of several candidates the nearest in index shall be the most similar (contrast; candidates come
+    from up to eight trained sizes, or from one trained size somewhere in them, as in the authors' code, so that
+    distances that no text had are ordered, too), and positions out of the trained range shall be as similar to each
+    other as those within it that are shifted to them (distillation). One pass of ten is trained at shifted positions.
 
     How vectors enter the model the paper's text leaves to the reader; here, as their losses suggest, the inner products
     of the vectors are added to the scores of every head, split among heads: what distillation keeps is exactly that.
@@ -104,7 +108,11 @@ class SeqPE(Positions):
 
     def read(self, ids: Any, start: int = 0) -> None:
         """Work out the vectors of the next pass, once for all layers."""
-        found = self.vectors(self.places(ids.shape[1] + start))
+        places = self.places(ids.shape[1] + start)
+        if self.training and float(torch.rand(())) < _SHIFTED:
+            room = 10**self.digits - 1 - places.max(dim=0).values
+            places = places + torch.minimum(self._shift(), room.clamp_min(0))
+        found = self.vectors(places)
         self._vectors = found.view(-1, self.heads, self.width).transpose(0, 1)
 
     def attend(self, q: Any, k: Any, v: Any, *, causal: bool, bias: Any) -> Any:
@@ -116,28 +124,42 @@ class SeqPE(Positions):
 
     def penalty(self) -> Any:
         """The two losses of freshly drawn positions, weighted, in nats."""
-        axes = self.slots.shape[0] // self.digits
-        sizes = (self.context,) if self.grid is None else self.grid
-        inside = torch.stack([torch.randint(size, (_DRAWN,)) for size in sizes], dim=1).to(self.slots.device)
-        room = torch.tensor([min(10**self.digits, 8 * size) - size for size in sizes], device=self.slots.device)
-        shift = (torch.rand(1, axes, device=self.slots.device) * room).long() + 1
-        shift = shift.clamp_max(room)
-        both = self.vectors(torch.cat((inside, inside + shift)))
-        home, away = both.split(_DRAWN)
-        return self.contrast * self._order(home, inside) + self.distil * self._alike(home, away)
+        sizes, reach = self._sizes()
+        inside = self._drawn(sizes)
+        # half of the time the candidates come from anywhere, half of the time from a stretch of the trained size
+        some = self._drawn(reach) if float(torch.rand(())) < 0.5 else self._drawn(sizes) + self._shift()
+        found = self.vectors(torch.cat((inside, inside + self._shift(), some)))
+        home, away, other = found.split(_DRAWN)
+        return self.contrast * self._order(other, some) + self.distil * self._alike(home, away)
+
+    def _sizes(self) -> tuple[Any, Any]:
+        """Trained size of each axis, and how far positions are drawn, both ``(axes,)``."""
+        sizes = torch.tensor((self.context,) if self.grid is None else self.grid, device=self.slots.device)
+        return sizes, (_REACH * sizes).clamp_max(10**self.digits)
+
+    def _shift(self) -> Any:
+        """A drawn distance ``(1, axes)`` by which trained positions are moved, within reach."""
+        sizes, reach = self._sizes()
+        return (torch.rand(1, len(sizes), device=sizes.device) * (reach - sizes + 1)).long()
+
+    @staticmethod
+    def _drawn(below: Any) -> Any:
+        """Positions ``(drawn, axes)``, each axis below its limit."""
+        return (torch.rand(_DRAWN, len(below), device=below.device) * below).long()
+
+    def _similar(self, x: Any) -> Any:
+        """What positions ``(n, d)`` add to the scores of each other, ``(h, n, n)``."""
+        x = x.view(-1, self.heads, self.width).transpose(0, 1)
+        return x @ x.transpose(-1, -2) / math.sqrt(self.width)
 
     def _order(self, found: Any, places: Any) -> Any:
-        """Of all others, the nearest position shall be the most similar (the first of equally near ones)."""
+        """For each head the nearest of all others shall be the most similar (the first of equally near ones)."""
         apart = torch.cdist(places.float(), places.float(), p=1).fill_diagonal_(torch.inf)
-        scores = (found @ found.T / math.sqrt(found.shape[1])).fill_diagonal_(-torch.inf)
-        return F.cross_entropy(scores, apart.argmin(dim=1))
+        itself = torch.eye(len(places), dtype=torch.bool, device=found.device)
+        scores = self._similar(found).masked_fill(itself, -torch.inf)
+        return F.cross_entropy(scores.flatten(0, 1), apart.argmin(dim=1).repeat(self.heads))
 
     def _alike(self, home: Any, away: Any) -> Any:
         """Kullback-Leibler divergence of similarities away from those at home, for each head and position."""
-
-        def similar(x: Any) -> Any:
-            x = x.view(-1, self.heads, self.width).transpose(0, 1)
-            return (x @ x.transpose(-1, -2) / math.sqrt(self.width)).log_softmax(dim=-1)
-
-        taught = similar(home).detach()
-        return (taught.exp() * (taught - similar(away))).sum(-1).mean()
+        taught = self._similar(home).log_softmax(dim=-1).detach()
+        return (taught.exp() * (taught - self._similar(away).log_softmax(dim=-1))).sum(-1).mean()

@@ -241,7 +241,9 @@ class TokenEmbedding(nn.Module):  # type: ignore[misc]
         from sememe.tokens.factory import sized_layer
 
         vocabulary = Vocabulary.of(tokenizer)
-        dim = int(np.shape(table)[1]) if np.ndim(table) == 2 else 0
+        if np.ndim(table) != 2:
+            raise InputError(f"a table of shape {np.shape(table)}", fix="give a row for each symbol: (v, d)")
+        dim = int(np.shape(table)[1])
         layer = sized_layer(cls, vocabulary, dim, budget, seed, options)
         layer.fit(table, weights=vocabulary.counts if weights is None else weights, metric=metric, seed=seed)
         return layer  # type: ignore[no-any-return]
@@ -262,6 +264,8 @@ def _symmetric(metric: Any, dim: int) -> NDArray[np.float64]:
 
 def checked_ids(ids: Any, count: int) -> Any:
     """Integer ids as they are, or an InputError where one is not below ``count`` (compiled code does not ask)."""
+    if not isinstance(ids, torch.Tensor):
+        raise InputError(f"ids in a {type(ids).__name__}", where="ids", fix="give a tensor of int64 or int32")
     if ids.dtype not in (torch.int64, torch.int32):
         raise InputError(f"ids of type {ids.dtype}", where="ids", fix="give int64 or int32")
     if ids.numel() and not torch.compiler.is_compiling():

@@ -8,6 +8,7 @@ from typing import Any
 from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
 from sememe.tokens.base import TokenEmbedding, largest
+from sememe.tokens.distill import distill, spread
 from sememe.tokens.vocabulary import Vocabulary
 
 try:
@@ -92,6 +93,11 @@ class ByteCrossAttention(TokenEmbedding):
         value = self.value.weight.unflatten(0, (self.heads, -1))
         gathered = torch.einsum("nhd,hwd->nhw", means[:, :-1], value).flatten(1)
         return self.out(gathered + means[:, -1])
+
+    def _learn(self, table: Any, weights: Any) -> None:
+        with torch.no_grad():  # what is gathered has a spread of its own: begin near the table's
+            self.out.weight *= spread(table)
+        distill(self, table, weights, own=True)
 
     @property
     def multiply_adds(self) -> int:

@@ -30,6 +30,8 @@ _NOTHING = 256  # the byte that stands for no bytes (see ByteCrossAttention)
     kind="byte model",
     summary="one vector a word by attention over its bytes; subwords of the next word predicted from the word's state",
     paper=Paper("Word-Level Representation From Bytes For Language Modeling", 2022, "2211.12677"),
+    claim="A model over words made from bytes is on par with one over subwords with a tenth of the embedding, and "
+    "suffers less from noise.",
 )
 class ByteToWord(nn.Module):  # type: ignore[misc]
     """A model of words that needs no table of words at either end.

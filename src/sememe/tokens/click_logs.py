@@ -184,7 +184,9 @@ class ClickLog:
         names = list(fields)
         wrong = next((number for number, row in enumerate(rows) if len(row) != len(names)), None)
         if wrong is not None:
-            raise InputError(f"row {wrong + 1} has {len(rows[wrong])} values for {len(names)} columns")
+            raise InputError(
+                f"row {wrong + 1} has {len(rows[wrong])} values for {len(names)} columns", fix="repair that row"
+            )
         if len(rows) < 50:
             raise InputError(f"{len(rows)} rows are too few to compare anything", fix="give at least 50")
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -245,10 +247,12 @@ def _table(path: Path) -> tuple[list[str], list[list[str]]]:
         if "\t" in head:
             how = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
         lines = [line for line in csv.reader(io.StringIO(text, newline=""), **how) if line]
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read this log ({error})", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read this log ({error})", where=str(path), fix="save it as UTF-8") from None
+    except (OSError, EOFError, zlib.error, csv.Error) as error:
+        raise _unreadable(path, error) from None
     if len(lines) < 2:
-        raise InputError("a log without rows", where=str(path))
+        raise InputError("a log without rows", where=str(path), fix="give a header and a row for each shown item")
     if len(lines[0]) == len(_CRITEO) and lines[0][0] in ("0", "1"):
         return list(_CRITEO), lines
     return lines[0], lines[1:]
@@ -264,14 +268,21 @@ def _parquet(path: Path) -> tuple[list[str], list[list[str]]]:
         table = parquet.read_table(path)
         columns = [["" if v is None else _text(v) for v in column.to_pylist()] for column in table.columns]
     except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"cannot read this log ({error})", where=str(path)) from None
+        raise _unreadable(path, error) from None
     if not columns or not len(table):
-        raise InputError("a log without rows", where=str(path))
+        raise InputError("a log without rows", where=str(path), fix="give a row for each shown item")
     return list(table.column_names), [list(row) for row in zip(*columns)]
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    why = getattr(error, "strerror", None) or error
+    return InputError(f"cannot read this log ({why})", where=str(path), fix="give a CSV, TSV or Parquet file")
 
 
 def _text(value: Any) -> str:
     """A value of a typed table as a CSV file would have it."""
+    if isinstance(value, float) and value != value:
+        return ""  # missing, as pandas writes it
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
@@ -295,10 +306,32 @@ def _labels(columns: dict[str, _Column], label: str | None) -> NDArray[np.float3
     said = np.char.lower(column)
     if np.isin(said, ("true", "false")).all():
         return (said == "true").astype(np.float32)
+    clicks = _numbers(column, found, "write 1 for a click and 0 for none, or true and false") > 0
+    if clicks.all() or not clicks.any():
+        raise InputError(
+            f"by the column {found!r} the rows are all clicks, or have none",
+            fix="a click is a number above 0; give rows of both kinds",
+        )
+    return clicks.astype(np.float32)
+
+
+def _numbers(column: _Column, name: str, fix: str) -> NDArray[np.float64]:
+    """A column as finite numbers, or an InputError that shows the first value which is none."""
     try:
-        return (column.astype(np.float64) > 0).astype(np.float32)
-    except ValueError as error:
-        raise InputError(f"the column {found} holds something else than numbers ({error})") from None
+        found = column.astype(np.float64)
+    except ValueError:
+        found = np.array([_number(value) for value in column.tolist()])
+    if not np.isfinite(found).all():
+        value = str(column[int(np.argmin(np.isfinite(found)))])
+        raise InputError(f"the column {name} holds something else than numbers ({value!r})", fix=fix)
+    return found
+
+
+def _number(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return float("nan")
 
 
 def _cut(time: _Column | None, n: int, seed: int) -> tuple[Ids, str]:
@@ -319,10 +352,7 @@ def _random_parts(n: int, shares: Sequence[float], seed: int) -> Ids:
 def _ranges(column: _Column, learn: NDArray[np.bool_], name: str) -> _Column:
     """Numbers as the names of ranges with equally many rows to learn from; what is missing stays empty."""
     there = column != ""
-    try:
-        numbers = np.where(there, column, "nan").astype(np.float64)
-    except ValueError as error:
-        raise InputError(f"the column {name} holds something else than numbers ({error})") from None
+    numbers = _numbers(np.where(there, column, "0"), name, "leave what is missing empty, or the column unnamed")
     known = numbers[learn & there]
     if not len(known):
         return np.full(len(column), "")

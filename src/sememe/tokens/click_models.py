@@ -102,12 +102,19 @@ class ClickRecipe:
         Highest learning rate of Adam; it rises over the first 5 % and falls by a cosine to a twentieth.
     decay : float
         Decoupled weight decay of everything.
+    shared : str
+        The beginning of the names of those parameters of the table that all ids share, such as projections; none when
+        empty. They have no decay, which would come on top of that of the rows, and the rate below.
+    slower : float
+        What the rate is divided by for them: each step of theirs moves the vectors of all ids.
     """
 
     steps: int = 400
     batch: int = 512
     rate: float = 0.02
     decay: float = 0.5
+    shared: str = ""
+    slower: float = 1.0
 
     def rate_at(self, share: float) -> float:
         """Learning rate when this share of the steps is done."""
@@ -251,7 +258,7 @@ def _train(model: ClickModel, log: ClickLog, contender: Contender, recipe: Click
                 order = np.concatenate((order, generator.permutation(log.train)))
             rows, order = torch.from_numpy(order[:size]), order[size:]
             for group in optimizer.param_groups:
-                group["lr"] = recipe.rate_at(number / recipe.steps)
+                group["lr"] = recipe.rate_at(number / recipe.steps) / group.get("slower", 1.0)
             loss = F.binary_cross_entropy_with_logits(model(ids[rows]), labels[rows])
             losses.append(loss.item())
             if not math.isfinite(losses[-1]):
@@ -268,7 +275,11 @@ def _train(model: ClickModel, log: ClickLog, contender: Contender, recipe: Click
 
 
 def _adam(model: nn.Module, recipe: ClickRecipe) -> Any:
-    return torch.optim.AdamW(model.parameters(), lr=recipe.rate, weight_decay=recipe.decay, fused=True)
+    groups: list[dict[str, Any]] = [{"params": []}, {"params": [], "weight_decay": 0.0, "slower": recipe.slower}]
+    for name, parameter in model.named_parameters():
+        groups[bool(recipe.shared) and name.startswith(f"table.{recipe.shared}")]["params"].append(parameter)
+    used = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(used, lr=recipe.rate, weight_decay=recipe.decay, fused=True)
 
 
 def predict(model: nn.Module, log: ClickLog, rows: NDArray[np.int64]) -> Floats:

@@ -87,6 +87,8 @@ def compare(
     """
     if min(steps, seeds, dim, depth, context, batch) < 1:
         raise UsageError("steps, seeds and sizes must be positive")
+    if not budgets or (layers is not None and not layers):
+        raise UsageError("no layer or no budget to compare", fix='name some, as in "kronecker" and "10%"')
     chosen = list(layers) if layers is not None else names()
     for name in chosen:
         catalog.find(name, kind="layer")
@@ -111,7 +113,7 @@ def compare(
         seeds=tuple(range(seeds)),
         batch=batch,
         recipe=Recipe(rate=rate),
-        log=RunLog(log, setting),
+        log=_log(log, setting),
     )
     rows = [_row(entry, found.row(label), label) for label, entry in entries.items()]
     return {
@@ -142,7 +144,17 @@ def _trial(
         notices = sample.notices
         # plain texts come as long pieces; a document for each page or so makes a split possible
         texts = [part for piece in sample.pieces for part in pack(piece)] or sample.texts
+    if len({part for part in texts if part.strip()}) < 2:
+        raise InputError("the text is too short to hold a part of it out", fix="give several pages or documents")
     return LayerTrial(Corpus.split(texts), TokenizerFile.open(tokenizer), shape.checked()), notices
+
+
+def _log(path: str | os.PathLike[str] | None, setting: dict[str, Any]) -> RunLog:
+    try:
+        return RunLog(path, setting)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"no log of runs can be kept here ({why})", where=str(path), fix="name a new file") from None
 
 
 def _heads(dim: int) -> int:

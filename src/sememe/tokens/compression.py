@@ -97,6 +97,9 @@ def compress(
     promised elsewhere.
     """
     folder = ModelFolder.open(model)
+    if out is not None and Path(out).exists():
+        raise InputError("this exists already", where=str(out), fix="name a new folder, or remove this one")
+    kind = layer_class(layer)
     table = folder.read("input")
     sample = from_texts(texts) if texts is not None else read_sample(text)
     usable = [item for item in sample.texts if item.strip()]
@@ -106,7 +109,8 @@ def compress(
     vocabulary = _vocabulary(folder.tokenizer(), len(table), learn)
     stored = folder.tables["input"].nbytes  # a share is of what is stored, which is often less than float32
     wanted = parameters_of(budget, stored // 4)
-    kind = layer_class(layer)
+    if wanted < 1:
+        raise InputError(f"budget={budget!r}", fix='give a share above nothing, as in "10%"')
     metric = None if even or not kind.metrics else sensitivity(folder, learn, seed=seed)
     weights = None if even else importance(vocabulary.counts)
     if even and not kind.counted:
@@ -170,6 +174,9 @@ def open_model(path: str | os.PathLike[str]) -> Any:
         raise MissingDependency(error.name or "torch", extra="torch", need="opening a model") from None
     place = Path(path)
     found = sorted(place.glob(f"**/{COMPACT}"))
+    if not found:
+        fix = "give a folder that compress wrote; others open with transformers"
+        raise InputError(f"is no compressed model: there is no {COMPACT}", where=str(path), fix=fix)
     try:
         header = json.loads(found[0].read_text(encoding="utf-8"))
         inner = found[0].parent

@@ -15,6 +15,11 @@ except ImportError:
     raise MissingDependency("torch", extra="torch", need="a token layer") from None
 
 
+def spread(table: Any) -> float:
+    """Standard deviation of a table's entries; 1 where they are all equal."""
+    return float(table.std()) or 1.0
+
+
 def distill(
     layer: Any,
     table: Any,
@@ -23,6 +28,7 @@ def distill(
     steps: int = 600,
     batch: int = 2_048,
     rate: float = 0.01,
+    own: bool = False,
     criterion: Callable[[Any, Any], Any] | None = None,
 ) -> None:
     """Least squares over random rows, with Adam and a cosine; the state with the lowest running loss is not searched.
@@ -38,6 +44,9 @@ def distill(
     steps, batch : int
     rate : float
         Highest learning rate, for a table whose entries have unit spread; the loss is in those units.
+    own : bool
+        The rate is in the units of the layer's own numbers instead, whatever the table's spread: for networks, whose
+        inner weights have their size for reasons of their own, and would hardly move for a table of short rows.
     criterion : function, optional
         Loss of rows found and rows wanted ``(n, d)``, in units of the table's spread; the mean squared error when not
         given.
@@ -45,7 +54,7 @@ def distill(
     chosen = [parameter for parameter in layer.parameters() if parameter.requires_grad]
     if not chosen:
         return
-    scale = float(table.std()) or 1.0
+    scale = spread(table)
     optimizer = torch.optim.Adam(chosen, lr=rate, betas=(0.9, 0.98))
     chance = None
     if weights is not None and float(weights.sum()) > 0:
@@ -55,7 +64,9 @@ def distill(
         for number in range(steps):
             share = (number + 1) / (steps + 1)
             for group in optimizer.param_groups:
-                group["lr"] = rate * scale * min(1.0, 20 * share) * 0.5 * (1 + math.cos(math.pi * share))
+                group["lr"] = (
+                    rate * (1.0 if own else scale) * min(1.0, 20 * share) * 0.5 * (1 + math.cos(math.pi * share))
+                )
             ids = torch.randint(len(table), (size,)) if chance is None else torch.multinomial(chance, size, True)
             found, wanted = layer.vectors(ids) / scale, table[ids] / scale
             loss = (found - wanted).square().mean() if criterion is None else criterion(found, wanted)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
+import math
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from sememe import catalog
-from sememe.errors import BudgetError, InputError, MissingDependency
+from sememe.errors import BudgetError, InputError, MissingDependency, UsageError
 from sememe.tokens.base import TokenEmbedding
 from sememe.tokens.vocabulary import Vocabulary
 
@@ -31,7 +33,12 @@ def names(*, fitted: bool = False) -> list[str]:
 
 def layer_class(name: str) -> Any:
     """The class of that name, or a UsageError that suggests others."""
-    make = catalog.find(name, kind=None if name in names(fitted=True) else "layer").make
+    known = names(fitted=True)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        raise UsageError(f"there is no layer called {name!r}", fix=hint)
+    make = catalog.find(name).make
     return make.resolve() if hasattr(make, "resolve") else make
 
 
@@ -49,7 +56,7 @@ def parameters_of(budget: int | float | str, full: int) -> int:
     ``1_000_000``, ``"1M"``, ``"250k"``, or ``"25%"`` of a table with ``full`` parameters.
     """
     if isinstance(budget, str):
-        match = re.fullmatch(r"\s*([0-9.]+)\s*([kKmMgG%]?)\s*", budget)
+        match = re.fullmatch(r"\s*([0-9._]+)\s*([kKmMgG%]?)\s*", budget)
         try:
             number = float(match[1]) * _UNITS[match[2].lower()] if match else -1.0
         except ValueError:
@@ -57,8 +64,11 @@ def parameters_of(budget: int | float | str, full: int) -> int:
         if match and match[2] == "%":
             number *= full
     else:
-        number = float(budget)
-    if not number >= 0:
+        try:
+            number = float(budget)
+        except (TypeError, ValueError):
+            number = -1.0
+    if not 0 <= number < math.inf:
         raise InputError(f"budget={budget!r}", fix='give parameters, as in 1_000_000, "1M", "250k" or "25%"')
     return round(number)
 
@@ -126,6 +136,7 @@ def build(
 
 def save(layer: TokenEmbedding, path: str | os.PathLike[str]) -> Path:
     """Write a layer as one safetensors file, whole or not at all; its name and options stand in the file's header."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     name = name_of(type(layer))
@@ -144,6 +155,8 @@ def save(layer: TokenEmbedding, path: str | os.PathLike[str]) -> Path:
             {key: value.contiguous() for key, value in layer.state_dict().items()}, part, {"sememe": json.dumps(header)}
         )
         part.replace(place)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"the layer cannot be written ({error})", where=str(place)) from None
     finally:
         part.unlink(missing_ok=True)
     return place

@@ -80,6 +80,8 @@ def compare_features(
     """
     if min(steps, seeds, dim, batch) < 1 or min(rows, most) < 0:
         raise UsageError("steps, seeds and sizes must be positive")
+    if not budgets or (methods is not None and not methods):
+        raise UsageError("no method or no budget to compare", fix='name some, as in "hashing trick" and "10%"')
     chosen = list(dict.fromkeys(methods)) if methods is not None else list(METHODS)
     unknown = [name for name in chosen if name not in METHODS]
     if unknown:

@@ -8,6 +8,7 @@ from typing import Any
 from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
 from sememe.tokens.base import TokenEmbedding, largest
+from sememe.tokens.distill import distill
 from sememe.tokens.vocabulary import Vocabulary
 
 try:
@@ -74,6 +75,9 @@ class FourierIdEmbedding(TokenEmbedding):
         """The features, and what the network adds."""
         features = self.features(ids)
         return features + self.down(F.gelu(self.up(features)))
+
+    def _learn(self, table: Any, weights: Any) -> None:
+        distill(self, table, weights, own=True)
 
     @property
     def multiply_adds(self) -> int:

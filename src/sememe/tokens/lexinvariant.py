@@ -32,6 +32,10 @@ class LexinvariantEmbedding(TokenEmbedding):
     out within the sequence what each symbol does. Each sequence of a batch costs ``v d`` random numbers: this is for
     vocabularies of characters or bytes.
 
+    The vectors have length 1, as in the paper. A model that brings its input to unit spread makes them ``sqrt(d)``
+    long, and the symbol just read then drowns what the blocks gather from the context: let the gain of that norm begin
+    at ``d ** -0.5``.
+
     With ``share < 1`` only so many of the symbols, chosen anew for each sequence, get random vectors and the others
     those of a trained table: a regulariser on the way to an ordinary model.
 

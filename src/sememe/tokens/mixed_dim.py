@@ -44,6 +44,11 @@ class MixedDimEmbedding(TokenEmbedding):
     A group takes ``(n_i + d) d_i`` parameters, or ``n_i d`` of an ordinary table where that is not more: factors save
     nothing for a group of fewer than some ``d`` symbols.
 
+    The paper does not say how projections begin. Here those of all groups begin with the same axes, a narrow one with
+    the first of them, so that symbols of different groups can be alike, or multiply, from the first step; drawn one by
+    one, a few axes of many dimensions hardly meet, and models of inner products must turn them towards each other
+    first. Weight decay of the projections comes on top of that of the rows that they project, so leave them out of it.
+
     Parameters
     ----------
     vocabulary : Vocabulary
@@ -94,12 +99,10 @@ class MixedDimEmbedding(TokenEmbedding):
         self.tables = nn.ParameterList(
             nn.Parameter(0.02 * torch.randn(count, width)) for count, width in zip(self.counts, self.group_widths)
         )
+        narrow = {str(place): width for place, width in enumerate(self.group_widths) if width < dim}
+        axes = torch.randn(max(narrow.values(), default=0), dim)
         self.projections = nn.ParameterDict(
-            {
-                str(place): nn.Parameter(width**-0.5 * torch.randn(width, dim))
-                for place, width in enumerate(self.group_widths)
-                if width < dim
-            }
+            {place: nn.Parameter(width**-0.5 * axes[:width]) for place, width in narrow.items()}
         )
 
     def _grouped(self) -> tuple[NDArray[np.int64], list[int], NDArray[np.float64]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sememe.catalog import Paper, register
 from sememe.errors import InputError, MissingDependency
 from sememe.tokens.base import TokenEmbedding, largest
+from sememe.tokens.distill import distill, spread
 from sememe.tokens.ngrams import Strings, mix
 from sememe.tokens.vocabulary import Vocabulary
 
@@ -106,6 +107,12 @@ class MultiHashEmbed(TokenEmbedding):
     def embed(self, texts: Sequence[bytes | str]) -> Any:
         """Vectors ``(n, d)`` of any strings: there is no unknown one."""
         return self._of(torch.from_numpy(self.buckets(texts)).to(self.mix.weight.device))
+
+    def _learn(self, table: Any, weights: Any) -> None:
+        with torch.no_grad():  # the norm's vectors have unit spread: begin with the table's
+            self.norm.weight.fill_(spread(table))
+            self.norm.bias.copy_(table.mean(0))
+        distill(self, table, weights, own=True)
 
     @property
     def multiply_adds(self) -> int:

@@ -72,6 +72,11 @@ class OneHotBytes(TokenEmbedding):
 class FirstCoordinates(nn.Module):  # type: ignore[misc]
     """The first coordinates of the state are the logits: an output layer without parameters.
 
+    What comes in goes out with it: a model that brings its input to unit spread makes a byte ``sqrt(d)`` long, and
+    begins by predicting that it comes again. Let the gain of such a norm begin at ``d ** -0.5``, and that of the last
+    one at about 3, so that logits can rule most bytes out; without either a small model of text was 0.3 bits a byte
+    worse after 150 steps.
+
     Parameters
     ----------
     symbols : int

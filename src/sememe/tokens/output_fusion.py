@@ -28,36 +28,41 @@ except ImportError:
 class SurfaceFusion(nn.Module):  # type: ignore[misc]
     """Two opinions on the next symbol: of the decoder's last state, and of the source's embeddings it attends to.
 
-    The second is ``head(V a)`` with ``a`` the attention-weighted mean of the source's embeddings. ``hard`` mixes the
-    two distributions, ``share * p_state + (1 - share) * p_surface``; ``soft`` adds their logits. The share is learned,
-    from one half on; the paper tunes it.
+    The second is ``head(V a)`` with ``a`` the attention-weighted mean of the source's embeddings, without positions.
+    Where to look is asked by the decoder's states and told by the encoder's; neither learns from it, as in the authors'
+    code: the embeddings alone carry what the second opinion teaches. ``hard`` adds the logarithms of the two
+    distributions, ``share`` of the first and the rest of the second. That is each opinion's own loss in training, and
+    the order of symbols of their geometric mean; the probabilities do not sum to one. ``soft`` adds the logits.
 
     Parameters
     ----------
     dim : int
     kind : {"hard", "soft"}
+    share : float
+        Of the decoder's state in hard fusion; the paper's 0.8 when not given.
     """
 
-    def __init__(self, dim: int, kind: Literal["hard", "soft"] = "hard") -> None:
+    def __init__(self, dim: int, kind: Literal["hard", "soft"] = "hard", share: float = 0.8) -> None:
         super().__init__()
-        if kind not in ("hard", "soft"):
-            raise InputError(f"there is no fusion of kind {kind!r}", fix="use hard or soft")
-        self.kind = kind
-        self.ask, self.tell, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(3))
-        self.share = nn.Parameter(torch.zeros(()))  # before the sigmoid
+        if kind not in ("hard", "soft") or not 0 < share < 1:
+            raise InputError(f"there is no fusion of kind {kind!r} with a share of {share}", fix="use hard or soft")
+        self.kind, self.share = kind, share
+        self.ask, self.tell, self.take, self.out = (nn.Linear(dim, dim, bias=False) for _ in range(4))
 
-    def attention(self, states: Any, surface: Any, keep: Any) -> Any:
+    def attention(self, states: Any, source: Any, keep: Any) -> Any:
         """Weights ``(b, t, s)`` over the source's real places, summing to one."""
-        scores = self.ask(states) @ self.tell(surface).transpose(1, 2) * states.shape[-1] ** -0.5
+        scores = self.ask(states.detach()) @ self.tell(source.detach()).transpose(1, 2) * states.shape[-1] ** -0.5
         return scores.masked_fill(~keep[:, None, :], torch.finfo(scores.dtype).min).softmax(-1)
 
-    def forward(self, states: Any, surface: Any, keep: Any, head: Any) -> Any:
-        """Log-probabilities ``(b, t, v)``.
+    def forward(self, states: Any, source: Any, surface: Any, keep: Any, head: Any) -> Any:
+        """Log-probabilities ``(b, t, v)``, in hard fusion lower than those of a distribution.
 
         Parameters
         ----------
         states : Tensor of shape (b, t, d)
             The decoder's last layer.
+        source : Tensor of shape (b, s, d)
+            The encoder's last layer.
         surface : Tensor of shape (b, s, d)
             Embeddings of the source.
         keep : bool Tensor of shape (b, s)
@@ -65,14 +70,11 @@ class SurfaceFusion(nn.Module):  # type: ignore[misc]
         head : nn.Module
             ``(..., d) -> (..., v)``, the same for both.
         """
-        mean = self.attention(states, surface, keep) @ surface
+        mean = self.attention(states, source, keep) @ self.take(surface)
         own, other = head(states), head(self.out(mean))
         if self.kind == "soft":
             return F.log_softmax(own + other, dim=-1)
-        return torch.logaddexp(
-            F.log_softmax(own, dim=-1) + F.logsigmoid(self.share),
-            F.log_softmax(other, dim=-1) + F.logsigmoid(-self.share),
-        )
+        return self.share * F.log_softmax(own, dim=-1) + (1 - self.share) * F.log_softmax(other, dim=-1)
 
 
 class LayerMix(nn.Module):  # type: ignore[misc]

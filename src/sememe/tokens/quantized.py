@@ -95,8 +95,10 @@ class CodedTable(TokenEmbedding):
         """Bytes a row that the budget leaves after the axes."""
         most = 8 * -(-dim // 8) + 1
         if 4 * budget < 2 * len(vocabulary):
-            raise BudgetError(f"{budget:,} parameters are less than two bytes for each of {len(vocabulary):,} symbols")
-
+            raise BudgetError(
+                f"{budget:,} parameters are less than two bytes for each of {len(vocabulary):,} symbols",
+                fix=f"the nearest that codes can have is {_expected(len(vocabulary), dim, 2):,.0f}",
+            )
         return {"size": largest(lambda size: _expected(len(vocabulary), dim, size), budget, 2, most)}
 
     @property

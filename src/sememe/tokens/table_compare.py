@@ -91,7 +91,7 @@ def compare_tables(
             try:
                 contenders[f"{name}\t{budget}"] = METHODS[name](log, dim, allowed)
             except (BudgetError, InputError) as error:
-                refused[name, budget] = error.what
+                refused[name, budget] = str(error)
     run = compare_clicks(log, contenders, dim, seeds=seeds, recipe=recipe, kind=kind, most=most)
     found = {row.name: row for row in run}
     table = [TableRow(FULL, "100%", 4 * whole, found[FULL])]
