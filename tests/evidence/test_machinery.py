@@ -17,7 +17,7 @@ from sememe.evidence.machinery import Finding, Setting, experiment
 FIXED = ["technique", "paper", "claim", "measured", "baseline", "held", "interval", "seeds", "seconds"]
 # Experiments on a further paper about a technique that has one already; its docstring names both.
 SECOND = {"fasttext-zip": "pq", "m3-fusion": "hybrid", "multivector": "multivector"}
-UNMEASURED = {"byte-to-word", "zero-shot-rec"}  # claims without an experiment yet
+UNMEASURED = {"zero-shot-rec"}  # claims without an experiment yet
 COMPARISONS = {"table-bench"}  # of many techniques: they belong to none
 
 

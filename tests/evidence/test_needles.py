@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("torch")
 
 from sememe.errors import InputError
-from sememe.evidence.needles import NAMES, VALUES, hay
+from sememe.evidence.needles import NAMES, VALUES, hay, recurring
 from sememe.evidence.positions import BYTES
 
 TEXT = np.arange(5_000) % BYTES
@@ -38,3 +38,18 @@ def test_a_cut_text_keeps_its_questions() -> None:
 def test_too_many_needles_are_refused() -> None:
     with pytest.raises(InputError, match="do not fit"):
         hay(TEXT, 1, 32, 8, np.random.default_rng(0), repeats=3)
+
+
+def test_a_name_keeps_its_value_within_a_text() -> None:
+    found = recurring(TEXT, 20, 128, np.random.default_rng(0), every=16)
+    assert found.shape == (20, 128)
+    values = set()
+    for ids in found:
+        at = np.flatnonzero((ids >= BYTES) & (ids < BYTES + NAMES))
+        np.testing.assert_array_equal(at // 16, np.arange(8))  # one in every sixteen symbols
+        said: dict[int, int] = {}
+        for name, value in zip(ids[at], ids[at + 1]):
+            assert (value - BYTES - NAMES) // VALUES == name - BYTES
+            assert said.setdefault(int(name), int(value)) == value
+        values.update(said.values())
+    assert len(values) > 50  # and another one in other texts

@@ -69,10 +69,10 @@ def test_the_interval_holds_the_mean_and_narrows():
 
 def test_codes_of_digits_belong_to_their_places():
     pytest.importorskip("sklearn")
-    from sememe.evidence.joint_table import CODES, digits
+    from sememe.evidence.joint_table import CODES, EACH, PLACES, digits
 
     codes, labels = digits(0)
-    assert codes.shape == (len(labels), 16)
-    np.testing.assert_array_equal(codes // 4, np.broadcast_to(np.arange(16), codes.shape))
+    assert codes.shape == (len(labels), PLACES)
+    np.testing.assert_array_equal(codes // EACH, np.broadcast_to(np.arange(PLACES), codes.shape))
     assert codes.max() < CODES
     assert set(labels) == set(range(10))

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from sememe.evidence import token_layers  # noqa: E402
 from sememe.evidence.byte_attention import SHARE  # noqa: E402
 from sememe.evidence.char_dual import LENGTH, padded  # noqa: E402
 from sememe.evidence.char_mimic import class_means  # noqa: E402
 from sememe.evidence.fourier_id import nearest_pair  # noqa: E402
 from sememe.evidence.hierarchical_bytes import reached  # noqa: E402
-from sememe.evidence.kronecker import misspelled_prompts, next_symbols  # noqa: E402
+from sememe.evidence.kronecker import answers_to, misspelled_prompts, states_behind  # noqa: E402
 from sememe.evidence.mimick import nearest, rowwise  # noqa: E402
 from sememe.evidence.small_bytes import byte_stream, of_size  # noqa: E402
 from sememe.evidence.transplants import byte_bpe  # noqa: E402
 from sememe.evidence.word_pooled import byte_hits, subword_hits, words  # noqa: E402
+from sememe.lab.data import Corpus  # noqa: E402
+from sememe.lab.model import Shape  # noqa: E402
+from sememe.tokens.plain import PlainTable  # noqa: E402
 
 
 def test_misspelled_prompts_differ_in_one_word_of_a_sentence_begun():
@@ -53,8 +59,37 @@ class Counting(torch.nn.Module):
         return self.states(ids)
 
 
-def test_next_symbols_are_read_behind_the_last_one():
-    assert next_symbols(Counting(), [[1, 2, 3], [7], [9, 8]]).tolist() == [4, 8, 9]
+def test_answers_are_read_behind_the_last_symbol():
+    class Sure(Counting):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = SimpleNamespace(log_prob=lambda states: (5 * states).log_softmax(-1))
+
+    clean, wrong = [[1, 2, 3], [7], [9, 8]], [[1, 3], [9, 7], [5]]
+    assert states_behind(Counting(), clean).argmax(-1).tolist() == [4, 8, 9]
+    answers, others, nats = answers_to(Sure(), clean, wrong)
+    assert answers.tolist() == [4, 8, 9]
+    assert others.tolist() == [4, 8, 6]
+    likely = np.exp(5) / (np.exp(5) + 255)
+    np.testing.assert_allclose(nats, [0, 0, 5 * (likely - likely / np.exp(5))], atol=1e-4)
+
+
+def test_probabilities_of_many_symbols_add_up_and_are_those_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_layers, "CUTOFFS", (20, 100))
+    corpus = Corpus(("aa aa aa bb bb cc " * 30, "dd ee"), ("aa bb cc dd",))
+    trial = token_layers.LargeVocabulary(corpus, byte_bpe(corpus.train, 262), Shape(dim=8, layers=1, heads=2))
+    counts = np.bincount(np.concatenate(trial.numbers(corpus.train)))
+    assert (np.diff(counts) <= 0).all()
+    model = trial.model(PlainTable(trial.vocabulary, 8))
+    ids = torch.from_numpy(trial.numbers(["aa bb cc dd ee x"])[0])[None]
+    with torch.no_grad():
+        found = model.head.log_prob(model.states(ids)[0, :-1])
+        np.testing.assert_allclose(found.exp().sum(-1), 1, rtol=1e-5)
+        torch.testing.assert_close(model.nll(ids)[0], -found.gather(-1, ids[0, :, None])[:, 0])
+        place = int(ids[0, 0])
+        torch.testing.assert_close(
+            model.embedding(ids)[0, 0], model.embedding.layer.weight[trial.vocabulary.by_frequency[place]]
+        )
 
 
 def test_the_share_of_steps_until_another_curve_ends():

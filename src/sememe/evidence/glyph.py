@@ -10,7 +10,7 @@ from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
 
 LANGUAGES = ("en", "de", "vi", "ru", "ar")
-SYMBOLS, STEPS, BATCH, LENGTH = 2_048, 150, 4, 64
+SYMBOLS, STEPS, BATCH, LENGTH = 2_048, 300, 8, 64
 TWINS = "oо eе aа cс pр xх HН BВ MМ TТ KК yу iі EЕ OО".split()  # noqa: SIM905, Latin and Cyrillic
 ALIKE = [
     *"O0 l1 I1 Il S5 B8 Z2 G6 ij vw nm ce ao hb pq un uv rt fi EF CG OQ PR VW MN XY KX DO UV".split(),  # noqa: SIM905
@@ -43,7 +43,7 @@ def run(setting: Setting) -> Finding:
     known, held = paragraphs(setting.data)
     corpus = Corpus(
         tuple(text for language in LANGUAGES for text in known[language]),
-        tuple(text for language in LANGUAGES for text in held[language][::6]),
+        tuple(text for language in LANGUAGES for text in held[language][::3]),
     )
     trial = LayerTrial(
         corpus, unicode_tokenizer(corpus.train, SYMBOLS), Shape(dim=64, layers=2, heads=4, context=LENGTH)
@@ -86,12 +86,13 @@ def run(setting: Setting) -> Finding:
             },
         },
         conditions=f"XQuAD's paragraphs in {', '.join(LANGUAGES)} (Latin, Cyrillic and Arabic script), every fifth "
-        f"article held out (a sixth of its paragraphs scored), {SYMBOLS:,} symbols of whole characters; width 64, two "
-        f"layers, an output layer of its own, {STEPS} steps of {BATCH} x {LENGTH} symbols; DejaVu Sans at 13 pixels.",
+        f"article held out (a third of its paragraphs scored), {SYMBOLS:,} symbols of whole characters; width 64, two "
+        f"layers, an output layer of its own, {STEPS} steps of {BATCH} x {LENGTH} symbols; DejaVu Sans at 13 pixels. "
+        "(A first run had a quarter of the training and half the paragraphs, and its interval reached over the bound.)",
         reason=""
         if all(checks.values())
-        else "likely, not tested: with so few symbols most are parts of words whose pictures say little about what "
-        "follows, and the trained table needs few steps to place 2,048 rows",
+        else f"the glyphs' loss is {glyphs.gap[0]:+.3f} bits a byte beside the table's ({glyphs.gap[1]:+.3f} to "
+        f"{glyphs.gap[2]:+.3f}), that of frozen random vectors {random.gap[0]:+.3f}",
     )
 
 

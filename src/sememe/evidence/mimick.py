@@ -14,17 +14,18 @@ from sememe.contracts import Vectors
 from sememe.evidence.data import DataFolder
 from sememe.evidence.machinery import Finding, Setting, experiment
 
-HELD, STEPS, WIDTH = 0.1, 800, 96
+HELD, STEPS, WIDTH, DIM = 0.1, 1_000, 96, 96
+SEEN = 15  # times that a word must occur to have a vector
 
 
 @experiment(
     "mimick",
     paper=Paper("Mimicking Word Embeddings using Subword RNNs", 2017, "1707.06961"),
     claim="A recurrent network over characters that learned a table's rows gives good vectors for words out of it.",
-    needs=("wn18rr",),
+    needs=("agnews", "brown", "wn18rr"),
 )
 def run(setting: Setting) -> Finding:
-    """WordLlama's vectors of whole words, a tenth held out; parts of speech from WordNet."""
+    """Vectors of words by their neighbours in English text, a tenth held out; parts of speech from WordNet."""
     import time
 
     import torch
@@ -32,7 +33,7 @@ def run(setting: Setting) -> Finding:
     from sememe.tokens.char_mimic import MimickEmbedding
     from sememe.tokens.vocabulary import Vocabulary
 
-    words, table = word_vectors()
+    words, table = word_vectors(setting.data)
     speech = parts_of_speech(setting.data)
     cosines: list[float] = []
     ordinary: list[float] = []
@@ -55,13 +56,13 @@ def run(setting: Setting) -> Finding:
         tagged_held = np.array([row for row, number in enumerate(held) if words[number] in speech])
         tagged = np.array([number for number in learned if words[number] in speech])
         wanted = [speech[words[held[row]]] for row in tagged_held]
-        random = np.random.default_rng(seed).choice(tagged, len(wanted))
+        kinds = Counter(speech[words[number]] for number in tagged)
         for shares, found in (
             (near, tagged[nearest(guessed[tagged_held], table[tagged])]),
             (true, tagged[nearest(table[held][tagged_held], table[tagged])]),
-            (chance, random),
         ):
             shares.append(float(np.mean([speech[words[a]] == b for a, b in zip(found, wanted)])))
+        chance.append(float(np.mean([kinds[kind] / len(tagged) for kind in wanted])))  # of any known word
     gains = np.array(near) - np.array(chance)
     checks = {
         "held-out words have a mean cosine of at least 0.3": min(cosines) >= 0.3,
@@ -83,30 +84,45 @@ def run(setting: Setting) -> Finding:
             "words_with_a_part_of_speech": len(speech.keys() & set(words)),
             "seconds_to_learn_by_seed": seconds,
         },
-        conditions=f"{len(words):,} entries of WordLlama's table (256 dimensions) that are words of small letters, "
-        f"{HELD:.0%} held out, {STEPS} steps of 128 words; the part of speech a word most often has in WN18RR's names.",
+        conditions=f"{len(words):,} words of at least three letters that occur {SEEN} times in Brown and AG News, with "
+        f"vectors of {DIM} dimensions by which words stand left and right of them; {HELD:.0%} held out, {STEPS} steps "
+        "of 128 words; the part of speech a word most often has in WN18RR's names. (A first run took WordLlama's "
+        "vectors, whose nearest neighbours share a part of speech no more often than random words do, and 800 "
+        "steps, behind which the learned rows were fitted no better than 0.3, too. "
+        "Shorter trainings with another seed came before this one.)",
         reason=""
         if all(checks.values())
-        else "these vectors themselves say little of parts of speech: the nearest word of the true vector shares it "
-        f"{np.mean(true):.0%} of the time, a random word {np.mean(chance):.0%}, most words being nouns. Likely, not "
-        "tested: they are vectors of a language model's tokens, which also stand for the beginnings of longer words, "
-        "so that spelling says less of them than of the paper's words",
+        else f"the nearest neighbour of the true vector itself shares the part of speech {np.mean(true):.0%} of the "
+        f"time, that of the vector from spelling {np.mean(near):.0%}, a random word {np.mean(chance):.0%}: names of "
+        "WordNet are base forms, without the endings that tell a verb from a noun",
     )
 
 
-def word_vectors() -> tuple[list[str], Vectors]:
-    """Whole words of at least three small letters, and their rows ``(n, 256)``."""
-    import json
+def word_vectors(data: DataFolder) -> tuple[list[str], Vectors]:
+    """Words of at least three small letters, and a vector of each ``(n, DIM)`` from its direct neighbours.
 
-    from safetensors.numpy import load
+    Positive pointwise mutual information with the words to the left and those to the right, apart, reduced: what such
+    vectors say is mostly how a word is used in a sentence.
+    """
+    from scipy.sparse import coo_array
 
-    from sememe.encode.static import TOKENIZER, WEIGHTS
+    from sememe.vocab.initialize.cooccurrence import positive_information, reduced
 
-    symbols = json.loads(TOKENIZER.read())["model"]["vocab"]
-    found = {symbol[1:]: number for symbol, number in symbols.items() if re.fullmatch("▁[a-z]{3,}", symbol)}
-    (table,) = load(WEIGHTS.read()).values()
-    words = sorted(found)
-    return words, table[[found[word] for word in words]].astype(np.float32)
+    texts = [row[1] for row in data.table("brown", "brown.tsv.gz")]
+    texts += [row[1] for part in ("train", "test") for row in data.table("agnews", f"{part}.tsv.gz")]
+    spoken = [re.findall("[a-z]+", text.lower()) for text in texts]
+    counts = Counter(word for text in spoken for word in text)
+    known = sorted(word for word, count in counts.items() if count >= SEEN)
+    place, size = {word: number for number, word in enumerate(known)}, len(known)
+    ids = np.array([place.get(word, -1) for text in spoken for word in (*text, "")])  # texts do not touch
+    left, right = ids[:-1], ids[1:]
+    both = (left >= 0) & (right >= 0)
+    left, right = left[both], right[both]
+    beside = np.concatenate((left, right)), np.concatenate((right + size, left))
+    pairs = coo_array((np.ones(2 * len(left)), beside), shape=(size, 2 * size)).tocsr()
+    table = reduced(positive_information(pairs), DIM)
+    long = [number for number, word in enumerate(known) if len(word) >= 3]
+    return [known[number] for number in long], table[long]
 
 
 def parts_of_speech(data: DataFolder) -> dict[str, str]:

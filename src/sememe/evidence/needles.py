@@ -24,6 +24,7 @@ NAMES, VALUES = 8, 16
 VOCABULARY = BYTES + NAMES * (1 + VALUES)
 GROWING = {32: 120, 64: 60, 128: 60, 256: 60}
 _BYTE = 0.05  # what a byte counts in training beside an answer
+_RECALLED = 0.1  # and beside a value that recurs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +78,22 @@ def hay(
     asked = body + 2 * np.arange(needles)
     ids[:, asked], ids[:, asked + 1] = names, values[rows, last]
     return Hay(ids, asked + 1, asked + 1 - (at[rows, last] + 1))
+
+
+def recurring(text: Ids, n: int, length: int, generator: np.random.Generator, *, every: int = 16) -> Ids:
+    """``n`` texts ``(n, length)`` in which names recur, each with the one value that it has in that text.
+
+    A pair of a name and its value stands in every ``every`` symbols, at a place drawn within them. Which value a name
+    has, only an earlier mention tells, so that a longer context is worth something at every place of a text.
+    """
+    starts = generator.integers(len(text) - length, size=n)
+    ids = text[starts[:, None] + np.arange(length)].copy()
+    pairs = length // every
+    at = every * np.arange(pairs) + generator.integers(every - 1, size=(n, pairs))
+    names, own = generator.integers(NAMES, size=(n, pairs)), generator.integers(VALUES, size=(n, NAMES))
+    rows = np.arange(n)[:, None]
+    ids[rows, at], ids[rows, at + 1] = BYTES + names, BYTES + NAMES + names * VALUES + own[rows, names]
+    return ids
 
 
 class Seeker:
@@ -134,6 +151,40 @@ class Seeker:
             with torch.no_grad():
                 states = self.model.states(torch.from_numpy(found.ids[start : start + 8, :-1]))
                 yield self.model.head(states[:, found.answers])[..., BYTES + NAMES :]
+
+
+def recurring_windows(text: Ids, batch: int, length: int, seed: int) -> Iterator[Ids]:
+    """Endless batches ``(batch, length)`` of `recurring` texts, with at least eight names each."""
+    generator = np.random.default_rng([seed, length])
+    while True:
+        yield recurring(text, batch, length, generator, every=min(16, length // NAMES))
+
+
+def recaller(text: Ids, shape: Shape, seed: int, steps: dict[int, int]) -> Any:
+    """A `SmallLM` with a learned table of positions that recalls the values of `recurring` texts.
+
+    It is trained on texts of growing length. Whenever it is trained, a value counts ten times a byte, or a few hundred
+    steps would not teach it to look for names; what it is measured by counts all symbols alike.
+    """
+    import torch
+
+    from sememe.lab.model import SmallLM, seeded, table
+    from sememe.lab.train import Recipe, train
+
+    class Recaller(SmallLM):
+        def nll(self, ids: Any) -> Any:
+            nats = super().nll(ids)
+            if not self.training:
+                return nats
+            weight = torch.where(ids >= BYTES + NAMES, 1.0, _RECALLED)
+            return nats * weight / weight.mean()
+
+    with seeded(seed):
+        model = Recaller(table(VOCABULARY, shape.dim), shape=shape, positions="learned")
+    for length, count in steps.items():
+        order = recurring_windows(text, max(12, 1_024 // length), length, seed)
+        train(model, order, Recipe(steps=count, rate=4e-3, floor=0.3))
+    return model
 
 
 def _weighted(model: Any, needles: int) -> Any:

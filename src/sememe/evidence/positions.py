@@ -89,6 +89,24 @@ def small_encoder(positions: Any, shape: Shape, seed: int) -> Any:
         return SmallEncoder(table(BYTES, shape.dim), shape=shape, positions=positions, seed=seed)
 
 
+def learned_from_waves(rows: int, trained: int, dim: int, seed: int) -> Any:
+    """A `Learned` table whose first ``trained`` rows begin as sinusoids, and the others as usual.
+
+    A table must learn every place by itself, which takes small models more steps than an experiment has; rows that
+    begin as waves tell places apart from the first step. Nothing is given to the rows that training never sees.
+    """
+    import torch
+
+    from sememe.lab.model import seeded
+    from sememe.positions.base import Learned, Sinusoidal
+
+    with seeded(seed):
+        made = Learned(rows, dim)
+    with torch.no_grad():
+        made.table[:trained] = Sinusoidal(dim).place(torch.zeros(1, trained, dim))[0]
+    return made
+
+
 def gap_losses(model: Any, held: Ids, lengths: Sequence[int], *, texts: int = 48) -> dict[int, float]:
     """Mean nats a hidden byte at each input length: the same gaps at the end of the same texts.
 

