@@ -110,5 +110,7 @@ def run(setting: Setting) -> Finding:
         if all(checks.values())
         else f"found are {ours:.1%}; YaRN finds {mean['YaRN'][last]:.1%}, self-extend "
         f"{mean['self-extend'][last]:.1%}, and within the window {mean['plain'][WINDOW]:.1%} are found: little is left "
-        "for factors of one's own to gain at four times the window of two layers; the paper extends sixteen times",
+        "to gain. It is not that the paper extends sixteen times: tested at 64 to 1,024 symbols of another text (one "
+        "seed), YaRN finds all of them, too, dimension-wise factors 98 % (90 % with 12 of 16 pairs), self-extend 79 %. "
+        "Likely, not tested: every name has values of its own here, so that coarse places are enough",
     )
