@@ -125,8 +125,8 @@ CASES = {
     "projected-output": Case(lambda: made("projected-output", V, D), states),
     "surface-fusion": Case(
         lambda: made("surface-fusion", D),
-        lambda b, length: (torch.randn(b, length, D), torch.randn(b, 5, D), torch.ones(b, 5, dtype=torch.bool)),
-        call=lambda module, rows, surface, keep: module(rows, surface, keep, HEAD),
+        lambda b, length: (*(torch.randn(b, n, D) for n in (length, 5, 5)), torch.ones(b, 5, dtype=torch.bool)),
+        call=lambda module, rows, source, surface, keep: module(rows, source, surface, keep, HEAD),
     ),
     "tied-output": Case(with_its_table, states, call=lambda both, rows: both[1](rows)),
     "trigram-head": Case(
