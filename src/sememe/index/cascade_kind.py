@@ -46,7 +46,7 @@ FEWEST = 4096  # rows from which a segment has sketches: scanning the codes of f
     exact=False,
 )
 class CascadeKind:
-    """Sketches in front of the codes, ``cascade[:bits][,candidates=64][,margin=4.5][,seed=0]``.
+    """Sketches in front of the codes, ``cascade[:bits][,candidates=64][,margin=5][,seed=0]``.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class CascadeKind:
     masks = True  # ``search`` takes a filter as a mask as well
     shortlists = True  # codes are read for the most promising rows only
 
-    def __init__(self, bits: int = 1, *, candidates: int = CANDIDATES, margin: float = 4.5, seed: int = 0) -> None:
+    def __init__(self, bits: int = 1, *, candidates: int = CANDIDATES, margin: float = 5.0, seed: int = 0) -> None:
         self.bits = check_bits(bits)
         for name, value, low, high in (("candidates", candidates, 1, 100_000), ("seed", seed, 0, 1 << 62)):
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
