@@ -178,7 +178,7 @@ def test_vectors_that_are_no_numbers_end_a_search_for_neighbours(tmp_path):
     vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
     KeyedVectors([f"w{row}" for row in range(300)], vectors).save(tmp_path / "k")
     rewrite(tmp_path / "k", "vectors", lambda data, _: data.__setitem__(slice(None), b"\xff" * len(data)))
-    KeyedVectors.open(tmp_path / "k").neighbours(np.ones(8, np.float32), 3)
+    assert len(KeyedVectors.open(tmp_path / "k").neighbours(np.ones(8, np.float32), 3)) <= 3  # and it ends
 
 
 @pytest.mark.parametrize("recipe", ["rabitq:2 | flat", "rabitq:2 | ivf:4", "rabitq:2 | flat | rescore:fp16"])
